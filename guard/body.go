@@ -1,0 +1,112 @@
+package guard
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gantryhq/gantry/problem"
+)
+
+// A request body must bring at least bodyRate bytes a second once bodyGrace is over, or the client
+// is answered 408 and cut off: slow bodies hold a worker for nothing.
+const (
+	bodyRate  = 1 << 10
+	bodyGrace = 5 * time.Second
+)
+
+// ErrSlowBody is what a handler reads when the client sends its body too slowly. The client has
+// been answered 408 by then.
+var ErrSlowBody = errors.New("guard: request body arrives too slowly")
+
+// body bounds a request body in size and pace, and answers the client itself when a bound is
+// broken, because a handler in the middle of a read seldom can.
+type body struct {
+	io.ReadCloser
+	x       *Exchange
+	r       *http.Request
+	limit   int64
+	paced   bool
+	read    int64
+	started time.Time
+	until   time.Time // the read deadline that is set
+	failed  error
+	reading atomic.Bool
+}
+
+// bound puts the limits on r's body. limit is in bytes; 0 or less is no limit.
+func (x *Exchange) bound(r *http.Request, limit int64) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	paced := !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") && !x.Route.Stream
+	x.body = body{ReadCloser: r.Body, x: x, r: r, limit: limit, paced: paced}
+	r.Body = &x.body
+}
+
+// Read reads within the bounds.
+func (b *body) Read(p []byte) (int, error) {
+	if b.failed != nil {
+		return 0, b.failed
+	}
+	if b.limit > 0 && int64(len(p)) > b.limit-b.read+1 {
+		p = p[:b.limit-b.read+1] // one more than allowed tells "exactly full" from "too long"
+	}
+	b.pace()
+	b.reading.Store(true)
+	n, err := b.ReadCloser.Read(p)
+	b.reading.Store(false)
+	b.read += int64(n)
+	if b.limit > 0 && b.read > b.limit {
+		return 0, b.fail(problem.TooLarge, &http.MaxBytesError{Limit: b.limit})
+	}
+	switch {
+	case err == io.EOF:
+		b.settle()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, b.fail(problem.RequestTimeout, ErrSlowBody)
+	}
+	return n, err
+}
+
+// pace moves the read deadline ahead as bytes arrive; it is set again only when it comes near.
+func (b *body) pace() {
+	if !b.paced {
+		return
+	}
+	now := time.Now()
+	if b.started.IsZero() {
+		b.started = now
+	}
+	allowed := b.started.Add(bodyGrace + time.Duration(b.read/bodyRate)*time.Second)
+	if b.until.IsZero() || b.until.Sub(now) < bodyGrace/2 && allowed.After(b.until) {
+		b.until = allowed
+		_ = b.x.out.SetReadDeadline(allowed)
+	}
+}
+
+// settle lifts the read deadline: the server goes on reading to notice when the client leaves.
+func (b *body) settle() {
+	if !b.until.IsZero() {
+		b.until = time.Time{}
+		_ = b.x.out.SetReadDeadline(time.Time{})
+	}
+}
+
+func (b *body) fail(d problem.Details, err error) error {
+	b.failed = err
+	b.x.Decide(d.Code)
+	b.x.out.refuse(b.r, d, true)
+	return err
+}
+
+// release wakes a read that is stuck, so that an abandoned handler cannot hold the connection.
+func (b *body) release() {
+	if b.reading.Load() {
+		_ = http.NewResponseController(b.x.out.w).SetReadDeadline(time.Now())
+	}
+}

@@ -1,0 +1,17 @@
+// Package guard is the order in which a request is made safe, and the plain stages of it.
+//
+// Begin with [Pipeline]: a struct whose field order is the order of the stages.
+//
+//	h := guard.Pipeline{
+//		Trace:    guard.Trace(guard.TraceConfig{Logger: log}),
+//		Recover:  guard.Recover(log),
+//		Shape:    shaper.Middleware,
+//		Deadline: guard.Deadline(guard.DeadlineConfig{}),
+//		Identify: verifier.Middleware(identity.Door{}),
+//		Quota:    limiter.Middleware(caller),
+//	}.Then(api)
+//
+// The surprise: from Deadline inwards the handler runs in a goroutine of its own, so that a 504
+// can be sent on time even when the handler ignores its context. What it writes after that is
+// refused with [http.ErrHandlerTimeout] and never reaches the client.
+package guard

@@ -1,0 +1,264 @@
+package guard
+
+import (
+	"bufio"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gantryhq/gantry/problem"
+)
+
+// response is the writer that stages and handlers see. It counts, it keeps the handler's headers
+// apart from the server's until they are sent, and it can be closed: from then on every write fails
+// with http.ErrHandlerTimeout, and neither the connection nor its next request is touched.
+//
+// It has no Unwrap on purpose: an abandoned handler must not reach the connection behind it.
+type response struct {
+	w  http.ResponseWriter
+	rc *http.ResponseController
+
+	mu       sync.Mutex
+	header   http.Header // the handler's; nil until Deadline splits it from the server's
+	id       []string    // the request id's header
+	status   int
+	written  int64
+	first    time.Time
+	closed   bool
+	hijacked bool
+	conn     net.Conn // set when hijacked
+
+	streaming atomic.Bool
+	lastWrite atomic.Int64 // UnixNano of the last activity of a stream
+	extended  time.Time    // until when the write deadline has been pushed
+}
+
+// control returns the server's controller, made on first need.
+func (o *response) control() *http.ResponseController {
+	if o.rc == nil {
+		o.rc = http.NewResponseController(o.w)
+	}
+	return o.rc
+}
+
+// split gives the handler a header map of its own, so that a 504 written meanwhile neither races
+// with it nor carries half of its headers.
+func (o *response) split() {
+	o.header = make(http.Header)
+	if id := o.w.Header()[problem.RequestIDHeader]; id != nil {
+		o.id = id
+		o.header[problem.RequestIDHeader] = id
+	}
+}
+
+// Header returns the map of the response that is being prepared.
+func (o *response) Header() http.Header {
+	if o.header != nil {
+		return o.header
+	}
+	return o.w.Header()
+}
+
+// WriteHeader sends an informational or the final status.
+func (o *response) WriteHeader(status int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.hijacked || o.status != 0 {
+		return
+	}
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		o.inform(status)
+		return
+	}
+	o.commit(status)
+}
+
+// inform sends a 1xx with the handler's headers only.
+func (o *response) inform(status int) {
+	real := o.w.Header()
+	kept := maps.Clone(real)
+	if o.header != nil {
+		clear(real)
+		maps.Copy(real, o.header)
+	}
+	o.w.WriteHeader(status)
+	clear(real)
+	maps.Copy(real, kept)
+}
+
+func (o *response) commit(status int) {
+	o.status = status
+	o.first = time.Now()
+	if o.header != nil {
+		maps.Copy(o.w.Header(), o.header)
+	}
+	if o.id != nil {
+		o.w.Header()[problem.RequestIDHeader] = o.id // an upstream's own id does not replace ours
+	}
+	if isStream(status, o.w.Header()) {
+		o.touch()
+		o.streaming.Store(true)
+	}
+	o.w.WriteHeader(status)
+}
+
+// isStream recognises answers that have no natural end: server-sent events, gRPC, upgrades.
+func isStream(status int, h http.Header) bool {
+	if status == http.StatusSwitchingProtocols {
+		return true
+	}
+	kind := h.Get("Content-Type")
+	return strings.HasPrefix(kind, "text/event-stream") || strings.HasPrefix(kind, "application/grpc")
+}
+
+func (o *response) touch() { o.lastWrite.Store(time.Now().UnixNano()) }
+
+// Write sends body bytes, and status 200 first where none was set.
+func (o *response) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return 0, http.ErrHandlerTimeout
+	}
+	if o.status == 0 {
+		o.commit(http.StatusOK)
+	}
+	o.extend()
+	n, err := o.w.Write(p)
+	o.written += int64(n)
+	if o.streaming.Load() {
+		o.touch()
+	}
+	return n, err
+}
+
+// A client must take some bytes every stallLimit, or its connection is cut. The server's own
+// WriteTimeout covers short answers; long ones and streams push it ahead here, a piece at a time.
+const (
+	stallLimit  = 30 * time.Second
+	shortAnswer = 64 << 10
+)
+
+func (o *response) extend() {
+	if o.written < shortAnswer && !o.streaming.Load() {
+		return
+	}
+	now := time.Now()
+	if o.extended.Sub(now) < stallLimit/2 {
+		o.extended = now.Add(stallLimit)
+		_ = o.control().SetWriteDeadline(o.extended)
+	}
+}
+
+// Flush implements http.Flusher.
+func (o *response) Flush() { _ = o.FlushError() }
+
+// FlushError sends what is buffered, for http.ResponseController.
+func (o *response) FlushError() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return http.ErrHandlerTimeout
+	}
+	if o.status == 0 {
+		o.commit(http.StatusOK)
+	}
+	o.extend()
+	return o.control().Flush()
+}
+
+// Hijack hands the connection to the handler; Gantry's total deadline no longer applies to it, the
+// idle and lifetime limits of streams do.
+func (o *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil, nil, http.ErrHandlerTimeout
+	}
+	conn, rw, err := o.control().Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	o.hijacked = true
+	if o.status == 0 {
+		o.status, o.first = http.StatusSwitchingProtocols, time.Now()
+	}
+	o.touch()
+	o.streaming.Store(true)
+	watched := watch(conn, rw, o)
+	o.conn = watched
+	return watched, bufio.NewReadWriter(bufio.NewReader(watched), bufio.NewWriter(watched)), nil
+}
+
+// SetReadDeadline, SetWriteDeadline and EnableFullDuplex serve http.ResponseController.
+func (o *response) SetReadDeadline(t time.Time) error {
+	return o.whileOpen(func() error { return o.control().SetReadDeadline(t) })
+}
+
+// SetWriteDeadline sets the deadline for writing the response.
+func (o *response) SetWriteDeadline(t time.Time) error {
+	return o.whileOpen(func() error { return o.control().SetWriteDeadline(t) })
+}
+
+// EnableFullDuplex lets the handler read while it writes (HTTP/1).
+func (o *response) EnableFullDuplex() error {
+	return o.whileOpen(func() error { return o.control().EnableFullDuplex() })
+}
+
+func (o *response) whileOpen(f func() error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return http.ErrHandlerTimeout
+	}
+	return f()
+}
+
+// refuse answers with d if nothing was answered yet, closes the response, and reports whether the
+// client got d. A write that is stuck on a slow client is cut loose first. With closing, the
+// connection is not used again.
+func (o *response) refuse(r *http.Request, d problem.Details, closing bool) bool {
+	if !o.mu.TryLock() {
+		_ = http.NewResponseController(o.w).SetWriteDeadline(time.Now())
+		o.mu.Lock()
+	}
+	defer o.mu.Unlock()
+	if o.closed || o.status != 0 {
+		o.closed = true
+		return false
+	}
+	o.closed = true
+	o.status, o.first = d.Status, time.Now()
+	if closing {
+		o.w.Header().Set("Connection", "close")
+	}
+	problem.Write(o.w, r, d)
+	return true
+}
+
+func (o *response) sentStatus() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.status
+}
+
+// totals returns what the log line needs.
+func (o *response) totals() (status int, written int64, first time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.status, o.written, o.first
+}
+
+// cut closes a hijacked connection, which the server has forgotten.
+func (o *response) cut() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	if o.conn != nil {
+		_ = o.conn.Close()
+	}
+}

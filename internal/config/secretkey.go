@@ -1,0 +1,119 @@
+package config
+
+import (
+	"strings"
+	"unicode"
+)
+
+// Rules of a SECRET_KEY. The first two are Django's (security.W009), 16 different characters instead
+// of its five; the rest catch what only looks long enough.
+const (
+	secretMinLength = 50
+	secretMinUnique = 16
+)
+
+// exampleKeys are what frameworks ship and tutorials print.
+var exampleKeys = []string{
+	"changeme", "change-me", "change_me", "change-this", "secret-key", "secret_key", "secretkey", "your-", "your_", "yoursecret",
+	"example", "placeholder", "replace-me", "replace_me", "replace-this", "insecure", "not-so-secret", "supersecret", "super-secret", "dummy",
+	"generated_key_here",
+}
+
+// weakness says what is wrong with a secret key, "" when nothing is.
+func weakness(key string) string {
+	lower := strings.ToLower(key)
+	switch {
+	case key == "":
+		return "is not set"
+	case strings.TrimSpace(key) != key:
+		return "begins or ends with a space"
+	case strings.ContainsAny(key, "\r\n\x00"):
+		return "has a line break inside"
+	case looksUnexpanded(key):
+		return "is a placeholder that was never filled in"
+	case strings.HasPrefix(lower, "django-insecure-"), strings.HasPrefix(lower, "insecure-"):
+		return "is a development key (it begins with an insecure- prefix)"
+	case containsAny(lower, exampleKeys):
+		return "is an example value"
+	case len(key) < secretMinLength:
+		return "is shorter than 50 characters"
+	case uniqueBytes(key) < secretMinUnique:
+		return "has fewer than 16 different characters"
+	case period(key) <= len(key)/3:
+		return "repeats itself"
+	case isSequential(key):
+		return "is a sequence"
+	case isProse(key):
+		return "is text, not random characters"
+	}
+	return ""
+}
+
+func looksUnexpanded(s string) bool {
+	return strings.Contains(s, "${") || strings.Contains(s, "{{") || strings.Contains(s, "$(") ||
+		strings.HasPrefix(s, "<") && strings.HasSuffix(s, ">")
+}
+
+func containsAny(s string, parts []string) bool {
+	for _, p := range parts {
+		if strings.Contains(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func uniqueBytes(s string) int {
+	var seen [256]bool
+	n := 0
+	for i := range len(s) {
+		if !seen[s[i]] {
+			seen[s[i]] = true
+			n++
+		}
+	}
+	return n
+}
+
+// period is the length of the shortest prefix that, repeated, gives the key.
+func period(s string) int {
+	fail := make([]int, len(s))
+	for i, k := 1, 0; i < len(s); i++ {
+		for k > 0 && s[i] != s[k] {
+			k = fail[k-1]
+		}
+		if s[i] == s[k] {
+			k++
+		}
+		fail[i] = k
+	}
+	return len(s) - fail[len(s)-1]
+}
+
+// isSequential says that most neighbours are one step apart, as in "0123456789abcdef".
+func isSequential(s string) bool {
+	steps := 0
+	for i := 1; i < len(s); i++ {
+		if d := int(s[i]) - int(s[i-1]); d == 1 || d == -1 {
+			steps++
+		}
+	}
+	return steps*2 > len(s)
+}
+
+// isProse says that the key is written in words: three or more blanks, with mostly letters between. A
+// generator of random keys does not use blanks at all.
+func isProse(s string) bool {
+	letters := 0
+	for _, r := range s {
+		if unicode.IsLetter(r) {
+			letters++
+		}
+	}
+	return strings.Count(s, " ") >= 3 && letters*10 >= len(s)*7
+}
+
+// placeholder says that a value of any secret is still the example from a document.
+func placeholder(s string) bool {
+	return looksUnexpanded(s) || strings.HasPrefix(s, "<") || containsAny(strings.ToLower(s), []string{"changeme", "change-me", "your_", "your-", "yourdomain", "user:pass@host"})
+}

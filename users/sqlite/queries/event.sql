@@ -1,0 +1,1 @@
+INSERT INTO audit_events (user_id, kind, actor, fields, at) VALUES (?, ?, ?, ?, ?)
