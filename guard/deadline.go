@@ -138,8 +138,7 @@ func (d *Deadlines) await(x *Exchange, r *http.Request, run *handlerRun) {
 				d.leave(x, r, run, "stream:drained")
 				return
 			}
-			streams = nil
-			defer x.out.refuse(r, problem.Draining, true)
+			streams = nil // not a stream: it has its own deadline
 		case <-timer.C:
 			if left := d.limit(x); left > 0 {
 				timer.Reset(left)

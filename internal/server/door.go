@@ -37,6 +37,7 @@ func (s *Server) openDoor(context.Context) error {
 	s.deadlines = guard.NewDeadlines(guard.DeadlineConfig{Timeout: s.cfg.RequestTimeout, Logger: s.log})
 	door := s.pipeline(routes, compiled).Then(app)
 	s.main = s.listener(s.health.Middleware(s.whileDraining(door)), routes)
+	s.main.ConnState = s.busy.follow
 	s.admin = s.listener(asAdmin(s.health.Middleware(s.adminRoutes())), nil)
 	return nil
 }

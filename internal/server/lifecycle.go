@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,13 +49,15 @@ func serve(server *http.Server, port net.Listener) error {
 	} else {
 		err = server.Serve(port)
 	}
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
 }
 
-// drain ends the service without losing a request.
+// drain ends the service without losing a request. net/http's Shutdown alone would: it drops requests
+// that it has read but not begun (server.go, conn.serve). So the port closes first, and Shutdown comes
+// when no connection has anything to say any more.
 func (s *Server) drain(now context.Context) error {
 	s.log.Info("draining", "delay", s.cfg.DrainDelay, "timeout", s.cfg.DrainTimeout)
 	s.health.Drain()
@@ -62,12 +65,46 @@ func (s *Server) drain(now context.Context) error {
 	s.wait(now)
 	limit, cancel := context.WithTimeout(now, s.cfg.DrainTimeout)
 	defer cancel()
+	err := s.mainPort.Close()
 	s.deadlines.CutStreams()
-	err := s.main.Shutdown(limit)
-	if err != nil {
+	s.busy.wait(limit)
+	if s.main.Shutdown(limit) != nil {
 		err = errors.Join(ErrCutShort, s.main.Close())
 	}
 	return errors.Join(err, s.admin.Close())
+}
+
+// connections are those that have begun to say something and are not answered yet.
+type connections struct{ open sync.Map }
+
+// follow is an http.Server's ConnState.
+func (c *connections) follow(conn net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew, http.StateActive:
+		c.open.Store(conn, nil)
+	default:
+		c.open.Delete(conn)
+	}
+}
+
+func (c *connections) quiet() bool {
+	quiet := true
+	c.open.Range(func(any, any) bool { quiet = false; return false })
+	return quiet
+}
+
+// wait returns when all is quiet, or at the limit. It looks now and then: the end of a process is no
+// place for bookkeeping on every request.
+func (c *connections) wait(limit context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !c.quiet() {
+		select {
+		case <-tick.C:
+		case <-limit.Done():
+			return
+		}
+	}
 }
 
 func (s *Server) wait(now context.Context) {

@@ -46,6 +46,7 @@ type Server struct {
 	health    *health.Health
 	names     *pseudonyms
 	draining  atomic.Bool
+	busy      connections
 
 	main, admin         *http.Server
 	mainPort, adminPort net.Listener
