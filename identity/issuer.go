@@ -87,7 +87,7 @@ func (i Issuer) validateKeys() error {
 	if i.Static != nil {
 		_, err := parseStatic(i.Static, i.algorithms())
 		if err != nil {
-			return fmt.Errorf("static: %w", err)
+			return fmt.Errorf("Static: %w", err)
 		}
 		return nil
 	}
@@ -106,14 +106,14 @@ func (i Issuer) validateRules() error {
 	}
 	// A missing audience is a fault and not a silent "any" (CVE-2020-26160, CVE-2024-5798).
 	if i.Audience == "" && i.Profile != Clerk {
-		faults = append(faults, fmt.Errorf("audience must be set for profile %s", i.Profile))
+		faults = append(faults, fmt.Errorf("Audience must be set for profile %s", i.Profile))
 	}
 	if slices.Contains(i.AuthorizedParties, "") {
 		faults = append(faults, errors.New("AuthorizedParties must not hold an empty entry"))
 	}
 	for _, alg := range i.Algorithms {
 		if alg != RS256 && alg != ES256 && alg != EdDSA {
-			faults = append(faults, errors.New("algorithms may hold RS256, ES256 and EdDSA only"))
+			faults = append(faults, errors.New("Algorithms may hold RS256, ES256 and EdDSA only"))
 		}
 	}
 	return errors.Join(faults...)

@@ -44,7 +44,7 @@ const (
 func (c Config) Validate() error {
 	var faults []error
 	if c.Leeway < 0 || c.Leeway > maxLeeway {
-		faults = append(faults, errors.New("leeway must be between 0 and 60s"))
+		faults = append(faults, errors.New("Leeway must be between 0 and 60s"))
 	}
 	if c.MaxStale < 0 {
 		faults = append(faults, errors.New("MaxStale must not be negative"))

@@ -113,7 +113,7 @@ func (c Claims) all(now time.Time) (map[string]any, error) {
 	c.addOrg(claims)
 	for name, extra := range c.Extra {
 		if _, taken := claims[name]; taken {
-			return nil, fmt.Errorf("extra must not set %q", name)
+			return nil, fmt.Errorf("Extra must not set %q", name)
 		}
 		claims[name] = extra
 	}
