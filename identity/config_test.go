@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -139,5 +140,20 @@ func TestAbsentKeysAreRememberedWithinBounds(t *testing.T) {
 	a.clear()
 	if a.has("x", noon.Add(time.Minute)) {
 		t.Error("remembered after clear")
+	}
+}
+
+func TestSkippedStaticKeysAreLogged(t *testing.T) {
+	var log strings.Builder
+	public := &testKey().PublicKey
+	keys := `{"keys":[` + jwkOf(public, "good", "") + "," + jwkOf(public, "leaked", `,"d":"AQAB"`) + "," + jwkOf(public, "odd", `,"use":"enc"`) + `]}`
+	_, err := New([]Issuer{{URL: testURL, Static: []byte(keys)}}, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"level=ERROR", "kid=leaked", "level=WARN", "kid=odd"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("log does not say %q:\n%s", want, log.String())
+		}
 	}
 }

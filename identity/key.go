@@ -61,6 +61,8 @@ type keySet struct {
 	keys map[string]*key
 	any  *key // a key without an id, which answers for all of them (a PEM file)
 	read time.Time
+	// skipped are the static keys that are not used, to be logged once.
+	skipped []skip
 }
 
 // find returns the key named id.

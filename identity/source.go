@@ -65,6 +65,7 @@ func newSource(issuer Issuer, cfg Config, client *http.Client) (*source, error) 
 	}
 	s.set.Store(set)
 	s.fresh.Store(math.MaxInt64)
+	s.report(set.skipped, nil)
 	return s, nil
 }
 
@@ -168,7 +169,7 @@ func (s *source) join(ctx context.Context) *flight {
 // begin starts the fetch that everybody shares; it outlives the request that caused it. Call with
 // mu held.
 func (s *source) begin(ctx context.Context, now time.Time) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
+	ctx, cancel := context.WithTimeout(alone{context.WithoutCancel(ctx)}, fetchTimeout)
 	f := &flight{began: now, cancel: cancel, done: make(chan struct{})}
 	s.flight = f
 	if s.failure != "" {
@@ -182,6 +183,13 @@ func (s *source) begin(ctx context.Context, now time.Time) {
 		close(f.done)
 	}()
 }
+
+// alone is a context without values. A fetch is everybody's, and the request that began it may go on,
+// and write into its own context, while the fetch still runs.
+type alone struct{ context.Context }
+
+// Value finds nothing.
+func (alone) Value(any) any { return nil }
 
 // land puts the outcome of a fetch in place.
 func (s *source) land(f *flight, set *keySet, again time.Duration, err error) {

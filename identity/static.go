@@ -17,8 +17,12 @@ import (
 func parseStatic(text []byte, algorithms []string) (*keySet, error) {
 	text = bytes.TrimSpace(text)
 	if bytes.HasPrefix(text, []byte("{")) {
-		set, _, err := parseKeySet(text, algorithms)
-		return set, err
+		set, skipped, err := parseKeySet(text, algorithms)
+		if err != nil {
+			return nil, err
+		}
+		set.skipped = skipped
+		return set, nil
 	}
 	return parsePEM(text, algorithms)
 }

@@ -17,7 +17,7 @@ func main() {
 	ctx, now, stop := signals()
 	defer stop()
 	os.Exit(cli.Main(ctx, cli.Process{
-		Args: os.Args[1:], Environ: os.Environ(), Version: version, Now: now,
+		Name: os.Args[0], Args: os.Args[1:], Environ: os.Environ(), Version: version, Now: now,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}))
 }

@@ -22,6 +22,7 @@ const (
 
 // Process is what a command sees of the outside.
 type Process struct {
+	Name           string   // how the program was called
 	Args           []string // without the program's name
 	Environ        []string
 	Stdin          io.Reader

@@ -49,7 +49,7 @@ func run(ctx context.Context, p Process, cfg config.Config) int {
 		fmt.Fprintln(p.Stderr, "gantry:", err)
 		return Failed
 	}
-	greet(p.Stdout, cfg, s)
+	greet(p, cfg, s)
 	switch err := s.Run(ctx, p.Now); {
 	case errors.Is(err, server.ErrCutShort):
 		fmt.Fprintln(p.Stderr, "gantry:", err)
@@ -62,7 +62,8 @@ func run(ctx context.Context, p Process, cfg config.Config) int {
 }
 
 // greet says where the door is and what to try next.
-func greet(w io.Writer, cfg config.Config, s *server.Server) {
+func greet(p Process, cfg config.Config, s *server.Server) {
+	w := p.Stdout
 	scheme := "http"
 	if cfg.TLS.CertFile != "" {
 		scheme = "https"
@@ -72,7 +73,7 @@ func greet(w io.Writer, cfg config.Config, s *server.Server) {
 		fmt.Fprintf(w, "  guards %s\n", cfg.Upstream)
 	}
 	if cfg.DevIssuer {
-		fmt.Fprintf(w, "\ntry\n  curl %s://%s/health\n  curl -H \"Authorization: Bearer $(gantry token --user user_1)\" %s://%s/v1/users/me/\n", scheme, s.Addr(), scheme, s.Addr())
+		fmt.Fprintf(w, "\ntry\n  curl %s://%s/health\n  curl -H \"Authorization: Bearer $(%s token --user user_1)\" %s://%s/v1/users/me/\n", scheme, s.Addr(), p.Name, scheme, s.Addr())
 	}
 }
 
