@@ -86,7 +86,8 @@ func (s *source) key(ctx context.Context, id string) (*key, error) {
 func (s *source) consult(ctx context.Context, id string, now time.Time) *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := s.set.Load().find(id) != nil
+	set := s.set.Load()
+	known := s.usable(set, now) && set.find(id) != nil
 	if s.fetcher == nil || s.closed || (!known && s.absent.has(id, now)) {
 		return nil
 	}
@@ -109,19 +110,25 @@ func (s *source) settle(id string, looked bool) (*key, error) {
 	defer s.mu.Unlock()
 	now := s.now()
 	set := s.set.Load()
-	if set == nil || (s.fetcher != nil && now.Sub(set.read) > s.maxStale) {
+	if !s.usable(set, now) {
 		return nil, s.unavailable(now)
 	}
 	if k := set.find(id); k != nil {
 		return k, nil
 	}
-	if s.failure != "" || (s.flight != nil && !looked) {
+	if s.failure != "" || (s.flight != nil && !looked && !s.absent.has(id, now)) {
 		return nil, s.unavailable(now) // the key may well exist: we could not look
 	}
 	if looked {
 		s.absent.add(id, now)
 	}
 	return nil, &Refusal{UnknownKey}
+}
+
+// usable says whether set may answer at all: static keys always, others up to the limit for stale
+// ones.
+func (s *source) usable(set *keySet, now time.Time) bool {
+	return set != nil && (s.fetcher == nil || now.Sub(set.read) <= s.maxStale)
 }
 
 // unavailable says when the next request may cause a fetch.

@@ -249,6 +249,25 @@ func TestNobodyWaitsForAHangingIssuer(t *testing.T) {
 	})
 }
 
+// What a fetch has just ruled out needs no second look, even while the next one is slow.
+func TestAnAbsentKeyIsRefusedDuringASlowRefresh(t *testing.T) {
+	bubble(t, false, func(t *testing.T, issuer *testenv.Issuer, v *identity.Verifier) {
+		token := withKid(issuer, "unknown")
+		if err := verdict(t, v, token); !isRefused(err, identity.UnknownKey) {
+			t.Fatalf("%v, want it refused for its key", err)
+		}
+		issuer.Break(testenv.IssuerHangs)
+		ended := make(chan error)
+		go func() { ended <- v.Refresh(t.Context()) }()
+		synctest.Wait()
+		start := time.Now()
+		if err := verdict(t, v, token); !isRefused(err, identity.UnknownKey) || time.Since(start) != 0 {
+			t.Errorf("%v after %v, want it refused for its key at once", err, time.Since(start))
+		}
+		<-ended
+	})
+}
+
 // A key that is gone stops verifying within the soft TTL, however busy it is.
 func TestARemovedKeyDiesUnderConstantTraffic(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -61,8 +61,16 @@ func (l *loader) fault(f Fault) { l.report.Faults = append(l.report.Faults, f) }
 
 // bad reports a setting that has a value, with the place it came from.
 func (l *loader) bad(id, name, problem, example string) {
-	_, source := l.lookup(name)
-	l.fault(Fault{ID: id, Name: name, Source: source, Problem: problem, Example: name + "=" + example})
+	l.fault(Fault{ID: id, Name: name, Source: l.source(name), Problem: problem, Example: name + "=" + example})
+}
+
+// source is where a setting came from, its file form included.
+func (l *loader) source(name string) string {
+	if _, source := l.lookup(name); source != "" {
+		return source
+	}
+	_, source := l.lookup(name + "_FILE")
+	return source
 }
 
 // missing reports one that has none.
@@ -90,18 +98,18 @@ func (l *loader) file(named, dir, standard string) (text, name string, ok bool) 
 }
 
 func readFile(path string, limit int64) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := os.Stat(path) // before opening: a pipe would wait for its writer
 	if err != nil {
 		return "", err
 	}
 	if !info.Mode().IsRegular() {
 		return "", errors.New("not a regular file")
 	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	switch {
 	case err != nil:
@@ -261,7 +269,7 @@ func (l *loader) ports() {
 	l.cfg.Listen = l.port("LISTEN", "127.0.0.1:8000")
 	l.cfg.AdminListen = l.port("ADMIN_LISTEN", "127.0.0.1:9000")
 	l.cfg.AdminToken = l.secret("ADMIN_TOKEN")
-	if l.cfg.Listen == l.cfg.AdminListen && !strings.HasSuffix(l.cfg.Listen, ":0") {
+	if collide(l.cfg.Listen, l.cfg.AdminListen) {
 		l.bad(idConflict, "ADMIN_LISTEN", "is the same as LISTEN", "127.0.0.1:9000")
 	}
 	if l.development() && !isLoopback(l.cfg.Listen) {
@@ -289,6 +297,14 @@ func (l *loader) port(name, standard string) string {
 	return text
 }
 
+// collide says that two addresses cannot both be listened on.
+func collide(a, b string) bool {
+	hostA, portA, _ := net.SplitHostPort(a)
+	hostB, portB, _ := net.SplitHostPort(b)
+	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return portA == portB && portA != "0" && (hostA == hostB || all(hostA) || all(hostB))
+}
+
 func isLoopback(hostPort string) bool {
 	host, _, _ := net.SplitHostPort(hostPort)
 	addr, err := netip.ParseAddr(host)
@@ -306,8 +322,7 @@ func (l *loader) secrets() {
 		l.fault(Fault{ID: idMissing, Name: "SECRET_KEY", Problem: "must be set: 50 or more random characters", Example: example})
 	default:
 		if why := weakness(key); why != "" {
-			_, source := l.lookup("SECRET_KEY")
-			l.fault(Fault{ID: idWeakSecret, Name: "SECRET_KEY", Source: source, Problem: why, Example: example})
+			l.fault(Fault{ID: idWeakSecret, Name: "SECRET_KEY", Source: l.source("SECRET_KEY"), Problem: why, Example: example})
 		}
 	}
 	l.cfg.DataDir = l.text("DATA_DIR", "var")

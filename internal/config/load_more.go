@@ -124,7 +124,7 @@ func (l *loader) limits() {
 	if !slices.Contains([]string{"local", "refuse", "allow"}, c.OnStoreFailure) {
 		l.bad(idInvalid, "RATE_LIMIT_ON_STORE_FAILURE", "is none of local, refuse, allow", "local")
 	}
-	if c.PerUser.Window == c.Global.Window && c.PerUser.Limit > c.Global.Limit {
+	if c.PerUser.Limit > c.Global.Limit || c.PerUser.Window <= c.Global.Window && int64(c.PerUser.Limit)*int64(c.Global.Window/time.Second) > int64(c.Global.Limit)*int64(c.PerUser.Window/time.Second) {
 		l.bad(idConflict, "RATE_LIMIT_PER_USER", "is above RATE_LIMIT_GLOBAL", "100")
 	}
 }
@@ -201,8 +201,8 @@ func (l *loader) proxies() {
 		case err != nil:
 			l.bad(idInvalid, "TRUSTED_PROXIES", "holds something that is neither an address nor a CIDR", "10.0.0.0/8")
 			return
-		case p.Bits() == 0:
-			l.bad(idUnsafe, "TRUSTED_PROXIES", "trusts the whole internet: every client could claim any address", "10.0.0.0/8")
+		case p.Bits() < 8:
+			l.bad(idUnsafe, "TRUSTED_PROXIES", "trusts a large part of the internet: its clients could claim any address", "10.0.0.0/8")
 			return
 		}
 		l.cfg.TrustedProxies = append(l.cfg.TrustedProxies, p.Masked())

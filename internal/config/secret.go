@@ -7,22 +7,27 @@ import (
 )
 
 // Secret is a value that never prints: not in logs, errors, JSON, YAML or any fmt verb.
-type Secret struct{ value string }
+type Secret struct{ value *string } // a pointer: fmt prints unexported fields without asking any method
 
 const redacted = "[redacted]"
 
 // NewSecret wraps a value.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret { return Secret{&value} }
 
 // Reveal returns the value. Every call is a place to look at in a review.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // IsZero says that nothing is set.
-func (s Secret) IsZero() bool { return s.value == "" }
+func (s Secret) IsZero() bool { return s.Reveal() == "" }
 
-// Equal compares in constant time.
-func (s Secret) Equal(other string) bool {
-	return subtle.ConstantTimeCompare([]byte(s.value), []byte(other)) == 1
+// Matches compares in constant time. An unset secret matches nothing.
+func (s Secret) Matches(other string) bool {
+	return !s.IsZero() && subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(other)) == 1
 }
 
 // String implements fmt.Stringer.

@@ -12,10 +12,11 @@ const (
 	secretMinUnique = 16
 )
 
-// exampleKeys are what frameworks ship and tutorials print.
+// exampleKeys are what frameworks ship and tutorials print. They are matched anywhere, without case: a
+// word of seven letters stands in one random key of several hundred million.
 var exampleKeys = []string{
-	"changeme", "change-me", "change_me", "change-this", "secret-key", "secret_key", "secretkey", "your-", "your_", "yoursecret",
-	"example", "placeholder", "replace-me", "replace_me", "replace-this", "insecure", "not-so-secret", "supersecret", "super-secret", "dummy",
+	"changeme", "change-me", "change_me", "change-this", "secret-key", "secret_key", "secretkey", "your-secret", "your_secret", "yoursecret",
+	"example", "placeholder", "replace-me", "replace_me", "replace-this", "insecure", "not-so-secret", "supersecret", "super-secret",
 	"generated_key_here",
 }
 
@@ -37,8 +38,8 @@ func weakness(key string) string {
 		return "is an example value"
 	case len(key) < secretMinLength:
 		return "is shorter than 50 characters"
-	case uniqueBytes(key) < secretMinUnique:
-		return "has fewer than 16 different characters"
+	case uniqueBytes(key) < minUnique(key):
+		return "has too few different characters"
 	case period(key) <= len(key)/3:
 		return "repeats itself"
 	case isSequential(key):
@@ -49,8 +50,20 @@ func weakness(key string) string {
 	return ""
 }
 
+// minUnique is lower for hexadecimal keys: a random one of 64 digits lacks at least one of the
+// sixteen in a quarter of all cases, and more than six of them practically never.
+func minUnique(key string) int {
+	if strings.Trim(key, "0123456789abcdefABCDEF") == "" {
+		return 10
+	}
+	return secretMinUnique
+}
+
+// looksUnexpanded recognises what a shell or a template should have filled in. "$(" alone is not
+// enough: both characters are in the alphabet of Django's generator.
 func looksUnexpanded(s string) bool {
-	return strings.Contains(s, "${") || strings.Contains(s, "{{") || strings.Contains(s, "$(") ||
+	return strings.Contains(s, "${") || strings.Contains(s, "{{") ||
+		strings.HasPrefix(s, "$(") && strings.HasSuffix(s, ")") && strings.Contains(s, " ") ||
 		strings.HasPrefix(s, "<") && strings.HasSuffix(s, ">")
 }
 

@@ -92,7 +92,7 @@ var unknownKey = regexp.MustCompile(`unknown field "([^"]+)"`)
 // that it would print: that may hold values.
 func (l *loader) yamlError(file string, err error) {
 	source := file
-	message := "cannot be parsed"
+	message := ""
 	var positioned yaml.Error
 	if errors.As(err, &positioned) {
 		if token := positioned.GetToken(); token != nil {
@@ -108,21 +108,22 @@ func (l *loader) yamlError(file string, err error) {
 		l.fault(f)
 		return
 	}
-	l.fault(Fault{ID: idSyntax, Name: file, Source: source, Problem: firstLine(message)})
-}
-
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s
+	var syntax *yaml.SyntaxError
+	problem := "a value has the wrong type, or a key stands twice"
+	if errors.As(err, &syntax) || positioned == nil {
+		problem = "is not valid YAML"
+	}
+	l.fault(Fault{ID: idSyntax, Name: file, Source: source, Problem: problem})
 }
 
 func nearKey(name string) string {
+	best, distance := "", 3
 	for _, key := range yamlKeys {
-		if editDistance(strings.ToLower(name), key, 2) <= 2 {
-			return key
+		if d := editDistance(strings.ToLower(name), key, 2); d < distance {
+			best, distance = key, d
 		}
 	}
-	return ""
+	return best
 }
 
 // routeLines returns the line of each entry of routes.
