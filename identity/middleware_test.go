@@ -189,6 +189,8 @@ func TestTheSessionCookieIsForSameOriginRequests(t *testing.T) {
 		"typed by the user":           {[]string{"Sec-Fetch-Site", "none"}, 401},
 		"metadata twice":              {[]string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Site", "same-origin"}, 401},
 		"our origin":                  {[]string{"Origin", "https://" + host}, 200},
+		"our origin twice":            {[]string{"Sec-Fetch-Site", "same-origin", "Origin", "https://" + host, "Origin", "https://evil.test"}, 401},
+		"metadata twice, our origin":  {[]string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Site", "cross-site", "Origin", "https://" + host}, 401},
 		"our origin in capitals":      {[]string{"Origin", "https://API.test"}, 200},
 		"our origin, both":            {[]string{"Origin", "https://" + host, "Sec-Fetch-Site", "same-origin"}, 200},
 		"our origin unencrypted":      {[]string{"Origin", "http://" + host}, 401},

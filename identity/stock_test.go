@@ -148,3 +148,17 @@ func TestAlgorithmsAreEnabledByIssuerAndKey(t *testing.T) {
 		}
 	}
 }
+
+// A token that names one algorithm and is signed with another is no token, even if the key would
+// verify it and the issuer lists both.
+func TestTheNamedAlgorithmMustBeTheKeys(t *testing.T) {
+	issuer := staticIssuer()
+	issuer.Algorithms = []string{RS256, ES256, EdDSA}
+	payload := fmt.Sprintf(`{"iss":%q,"sub":"user","exp":%d}`, testURL, noon.Unix()+60)
+	for alg, want := range map[string]Reason{RS256: Accepted, ES256: BadAlgorithm, EdDSA: BadAlgorithm} {
+		token := sign(t, `{"alg":"`+alg+`","kid":"k"}`, payload)
+		if got := reasonFor(t, issuer, token); got != want {
+			t.Errorf("alg %s, signed with RS256: %v, want %v", alg, got, want)
+		}
+	}
+}
