@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantryhq/gantry/problem"
@@ -114,7 +115,26 @@ type attempt struct {
 	upgrade string // the protocol the client asked for, "" for none
 	started time.Time
 	in      *http.Request
+	body    *clientBody // nil without a body
 }
+
+// clientBody remembers whether it was the client that failed: a malformed or broken upload says
+// nothing about the upstream, and must not open its breaker.
+type clientBody struct {
+	io.ReadCloser
+	failed atomic.Bool
+}
+
+// Read notes every error but the end.
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.failed.Store(true)
+	}
+	return n, err
+}
+
+func (a *attempt) clientFailed() bool { return a.body != nil && a.body.failed.Load() }
 
 type attemptKey struct{}
 
@@ -134,7 +154,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.BreakerOpen.After(wait))
 		return
 	}
-	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), attemptKey{}, a)))
+	r = r.WithContext(context.WithValue(r.Context(), attemptKey{}, a))
+	if r.Body != nil && r.Body != http.NoBody {
+		a.body = &clientBody{ReadCloser: r.Body}
+		r.Body = a.body
+	}
+	p.reverse.ServeHTTP(w, r)
 }
 
 func attemptOf(ctx context.Context) *attempt {
@@ -174,7 +199,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery = pr.In.URL.RawQuery // as it came; ReverseProxy would drop parts with semicolons
 	out.Host = a.up.url.Host
 	for name := range out.Header {
-		if p.protected[spelling(name)] || strings.HasPrefix(name, "Http2-") {
+		if plain := spelling(name); p.protected[plain] || neverForwarded[plain] || strings.HasPrefix(plain, "x-forwarded-") || strings.HasPrefix(plain, "http2-") {
 			delete(out.Header, name)
 		}
 	}
@@ -207,9 +232,25 @@ func (p *Proxy) forwarded(pr *httputil.ProxyRequest) {
 	h.Set("X-Forwarded-Proto", map[bool]string{true: "https", false: "http"}[secure])
 }
 
-// spelling is how two forms of a header name are compared: CGI and WSGI read X_User_Id as X-User-Id.
+// neverForwarded are names that upstreams take for the word of a proxy: addresses and targets.
+var neverForwarded = map[string]bool{
+	"forwarded": true, "x-real-ip": true, "x-client-ip": true, "true-client-ip": true, "cf-connecting-ip": true,
+	"fastly-client-ip": true, "x-cluster-client-ip": true, "x-original-url": true, "x-rewrite-url": true, "x-original-host": true,
+}
+
+// spelling is how two forms of a header name are compared: CGI and WSGI read X_User_Id, and some
+// X.User.Id, as X-User-Id.
 func spelling(name string) string {
-	return strings.ReplaceAll(strings.ToLower(strings.TrimSpace(name)), "_", "-")
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		default:
+			return '-'
+		}
+	}, strings.TrimSpace(name))
 }
 
 var errUpstreamHeaders = errors.New("upstream answer is not acceptable")
@@ -219,6 +260,9 @@ func (p *Proxy) inspect(res *http.Response) error {
 	a := attemptOf(res.Request.Context())
 	if res.StatusCode == http.StatusSwitchingProtocols && (a.upgrade == "" || upgradeOf(res.Header) != a.upgrade) {
 		return fmt.Errorf("%w: it switched protocols unasked", errUpstreamHeaders)
+	}
+	if res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols || res.StatusCode > 599 {
+		return fmt.Errorf("%w: status %d", errUpstreamHeaders, res.StatusCode)
 	}
 	fields := 0
 	for _, values := range res.Header {
@@ -236,7 +280,10 @@ func (p *Proxy) inspect(res *http.Response) error {
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	a := attemptOf(r.Context())
 	reason := reasonOf(r.Context(), err)
-	if reason == ReasonClientGone {
+	if reason != ReasonDeadline && a.clientFailed() {
+		reason = ReasonBadBody
+	}
+	if reason == ReasonClientGone || a.clientFailed() {
 		a.up.breaker.forget()
 	} else {
 		a.up.breaker.record(time.Now(), false)
@@ -244,6 +291,9 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p.seen(a, Outcome{Reason: reason, Err: err})
 	switch reason {
+	case ReasonBadBody:
+		w.Header().Set("Connection", "close")
+		problem.Write(w, r, problem.BadRequest)
 	case ReasonConnectTimeout, ReasonHeaderTimeout, ReasonDeadline:
 		problem.Write(w, r, problem.Timeout)
 	default:
@@ -273,6 +323,7 @@ type Reason string
 // The reasons, as they appear in logs and metrics.
 const (
 	ReasonClientGone     Reason = "client-gone"
+	ReasonBadBody        Reason = "client-body"
 	ReasonDeadline       Reason = "deadline"
 	ReasonRefused        Reason = "connect-refused"
 	ReasonConnectTimeout Reason = "connect-timeout"

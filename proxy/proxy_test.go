@@ -56,6 +56,8 @@ func raw(t *testing.T, answer string) string {
 
 func TestBadUpstreamsAre502(t *testing.T) {
 	for name, answer := range map[string]string{
+		"status 042":    "HTTP/1.1 042 Odd\r\nContent-Length: 0\r\n\r\n",
+		"status 999":    "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n",
 		"garbage":       "nonsense\r\n\r\n",
 		"nothing":       "",
 		"unasked 101":   "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
@@ -118,7 +120,7 @@ func TestWhatReachesTheUpstream(t *testing.T) {
 	}
 	defer c.Close()
 	fmt.Fprint(c, "POST /a%2Fb?x=1;y=2&&z=%zz HTTP/1.1\r\nHost: client.example\r\nConnection: X-User-Id, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: abc\r\n"+
-		"X-User-Id: evil\r\nX_User_Id: evil\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nIdempotency-Key: k\r\nTE: trailers, gzip\r\nContent-Length: 2\r\n\r\nhi")
+		"X-User-Id: evil\r\nX_User_Id: evil\r\nX.User.Id: evil\r\nX-Real-Ip: evil\r\nTrue-Client-Ip: evil\r\nX-Original-Url: evil\r\nX-Forwarded-Port: evil\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nIdempotency-Key: k\r\nTE: trailers, gzip\r\nContent-Length: 2\r\n\r\nhi")
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +137,32 @@ func TestWhatReachesTheUpstream(t *testing.T) {
 	}
 	if res.Header.Get("X-Hop") != "" {
 		t.Error("a hop-by-hop header came back")
+	}
+}
+
+func TestMalformedUploadsDoNotOpenTheBreaker(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	defer s.Close()
+	f := front(t, s.URL, Config{})
+	for range 20 {
+		c, err := net.Dial("tcp", f.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		c.Close()
+		if err != nil || res.StatusCode != 400 {
+			t.Fatalf("a malformed body = %v, %v; want 400", res, err)
+		}
+	}
+	res, err := http.Get(f.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("an innocent GET = %d, want 200", res.StatusCode)
 	}
 }
 
