@@ -1,5 +1,5 @@
 # The verbs of this repository. `make run` and `make test` need Go and nothing else; what the tests
-# drive (nginx, Python) is installed with apt when this runs as root, and named otherwise.
+# drive (nginx, Python, Postgres, Redis, HAProxy, Prometheus, Chromium) is installed with apt when this runs as root, and named otherwise.
 
 GO ?= go
 BIN := bin/gantry
@@ -15,7 +15,7 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/gantry
 
 test: tools
-	$(GO) test -race -timeout 12m ./...
+	$(GO) test -race -timeout 20m ./...
 
 lint:
 	@unformatted=$$($(GO) tool gofumpt -l .); test -z "$$unformatted" || { echo "not gofumpt clean:"; echo "$$unformatted"; exit 1; }
@@ -34,9 +34,13 @@ fuzz:
 	  done; \
 	done
 
+# What the tests drive, as program:package. Debian keeps some programs out of PATH.
+PROGRAMS := nginx:nginx-light python3:python3 postgres:postgresql pgbouncer:pgbouncer redis-server:redis-server haproxy:haproxy \
+  prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager chromium:chromium
+
 tools:
-	@missing=; command -v nginx >/dev/null || test -x /usr/sbin/nginx || missing="$$missing nginx-light"; \
-	command -v python3 >/dev/null || missing="$$missing python3"; \
+	@PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; missing=; \
+	for p in $(PROGRAMS); do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \

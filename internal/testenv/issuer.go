@@ -9,8 +9,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
@@ -51,12 +54,13 @@ type Issuer struct {
 	metadata  atomic.Int64
 	followed  atomic.Int64
 
-	mu       sync.Mutex
-	keys     []issuerKey // published; the last one signs
-	made     int
-	fault    IssuerFault
-	maxAge   time.Duration
-	claimsTo string // the issuer that the discovery document names
+	mu         sync.Mutex
+	keys       []issuerKey // published; the last one signs
+	encryption *issuerKey  // published, for those who encrypt; nil without
+	made       int
+	fault      IssuerFault
+	maxAge     time.Duration
+	claimsTo   string // the issuer that the discovery document names
 }
 
 type issuerKey struct {
@@ -86,6 +90,22 @@ func NewIssuer(t testing.TB) *Issuer {
 		t.Fatalf("issuer: %v", err)
 	}
 	return serveIssuer(t, listener, "http://"+listener.Addr().String(), nil)
+}
+
+// NewTLSIssuer starts an issuer at https://host, listening on address. Who verifies its tokens must find
+// address under that name, and trust the certificate in certFile.
+func NewTLSIssuer(t testing.TB, host, address string) (i *Issuer, certFile string) {
+	t.Helper()
+	certFile, keyFile, _ := Certificate(t, t.TempDir(), time.Now().Add(time.Hour), host)
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		t.Fatalf("issuer: %v", err)
+	}
+	listener, err := tls.Listen("tcp", address, &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Skipf("an issuer at %s, as Clerk's is, needs that port: %v", address, err)
+	}
+	return serveIssuer(t, listener, "https://"+host, nil), certFile
 }
 
 // NewBubbleIssuer starts an issuer for use inside a testing/synctest bubble, where real connections
@@ -168,6 +188,13 @@ func (i *Issuer) AddKey(kid string) {
 	i.keys = append(i.keys, issuerKey{kid: kid, private: private()})
 }
 
+// PublishEncryptionKey puts a key beside the others that is for those who encrypt to the issuer, and signs nothing.
+func (i *Issuer) PublishEncryptionKey() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.encryption = &issuerKey{kid: "encryption", private: issuerKeys[len(issuerKeys)-1]()}
+}
+
 // RemoveKey takes a key out of the published set. The last key there is signs.
 func (i *Issuer) RemoveKey(kid string) {
 	i.mu.Lock()
@@ -224,15 +251,39 @@ func (i *Issuer) JWKS() []byte {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	encode := base64.RawURLEncoding.EncodeToString
+	jwk := func(key issuerKey, use, alg string) map[string]string {
+		return map[string]string{
+			"kty": "RSA", "use": use, "alg": alg, "kid": key.kid,
+			"n": encode(key.private.N.Bytes()), "e": encode(big.NewInt(int64(key.private.E)).Bytes()),
+		}
+	}
 	keys := []map[string]string{}
 	for _, key := range i.keys {
-		keys = append(keys, map[string]string{
-			"kty": "RSA", "use": "sig", "alg": "RS256", "kid": key.kid,
-			"n": encode(key.private.N.Bytes()), "e": encode(big.NewInt(int64(key.private.E)).Bytes()),
-		})
+		keys = append(keys, jwk(key, "sig", "RS256"))
+	}
+	if i.encryption != nil {
+		keys = append(keys, jwk(*i.encryption, "enc", "RSA-OAEP-256"))
 	}
 	text, _ := json.Marshal(map[string]any{"keys": keys}) // strings always marshal
 	return text
+}
+
+// PEM returns the public key that verifies what is signed now, for a verifier without network.
+func (i *Issuer) PEM() string {
+	der, err := x509.MarshalPKIXPublicKey(&i.signer().private.PublicKey)
+	if err != nil {
+		i.t.Fatalf("public key: %v", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+// PrivatePEM returns the key that signs now, for a program that mints tokens of its own.
+func (i *Issuer) PrivatePEM() string {
+	der, err := x509.MarshalPKCS8PrivateKey(i.signer().private)
+	if err != nil {
+		i.t.Fatalf("private key: %v", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 func (i *Issuer) routes() http.Handler {
