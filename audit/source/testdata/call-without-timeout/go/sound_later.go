@@ -1,0 +1,12 @@
+package rates
+
+import (
+	"net/http"
+	"time"
+)
+
+func slow() *http.Client {
+	c := &http.Client{}
+	c.Timeout = time.Minute
+	return c
+}
