@@ -11,6 +11,8 @@
 //   - cache: values that are loaded once and kept for a while
 //   - clerk: what Clerk's keys say
 //   - problem: RFC 9457, the one way Gantry says no
+//   - audit: measures whether a running API is ready; audit/probes is what it asks, audit/report what it prints
+//   - secret: judges keys
 //
 // ARCHITECTURE.md walks one request through them. The surprise: features never import one another;
 // they meet as funcs in internal/server, and imports_test.go fails when one forgets.

@@ -30,6 +30,19 @@ type Config struct {
 	Now func() time.Time
 	// Logger is told of loads that panic; nil discards.
 	Logger *slog.Logger
+
+	// Far is where instances share what they loaded; nil keeps it in this process. Absence is
+	// kept by each instance for itself.
+	Far Far
+	// Name sets the entries of this loader apart from those of others in Far; required with it. Loaders
+	// of one name, on all instances, must load the same.
+	Name string
+	// Relaxed gives what this instance has at once, as long as it is sure to hear of invalidations: what
+	// other instances wrote may be missed for about as long as a message from Far takes. Otherwise
+	// every hit asks Far, and is never older than the last write that has returned.
+	Relaxed bool
+	// Codec encodes values for Far; default JSON.
+	Codec Codec
 }
 
 // Validate returns every fault of the configuration, joined.
@@ -47,6 +60,8 @@ func (c Config) Validate() error {
 	check(c.Timeout > 0, "Timeout", "must be positive")
 	check(c.MaxEntries > 0, "MaxEntries", "must be positive")
 	check(c.MaxLoads > 0, "MaxLoads", "must be positive")
+	check((c.Far == nil) == (c.Name == ""), "Name", "must be given with Far, and only then")
+	check((c.Codec.Encode == nil) == (c.Codec.Decode == nil), "Codec", "must encode and decode")
 	return errors.Join(faults...)
 }
 

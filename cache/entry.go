@@ -14,6 +14,10 @@ type entry[V any] struct {
 	fresh time.Duration // until when it is fresh, by the loader's clock
 	until time.Duration // until when it may be given at all
 	again atomic.Int64  // when the next refresh of it may begin
+
+	// With a Far:
+	number int64   // of the flight that brought it
+	ticket *Ticket // by which it is proved; nil when it cannot be
 }
 
 // pause is the least time between two refreshes of an entry, so that a source that fails at once is
@@ -31,6 +35,13 @@ func answer[V any](cfg Config, value V, err error, now time.Duration) *entry[V] 
 	}
 	ttl = spread(ttl, rand.Float64())
 	e := &entry[V]{value: value, err: err, life: ttl + stale, fresh: now + ttl, until: now + ttl + stale}
+	e.again.Store(int64(e.fresh))
+	return e
+}
+
+// received makes an entry of what a Far keeps for life yet. It may be stale already.
+func received[V any](cfg Config, value V, life, now time.Duration) *entry[V] {
+	e := &entry[V]{value: value, life: life, fresh: now + life - cfg.Stale, until: now + life}
 	e.again.Store(int64(e.fresh))
 	return e
 }

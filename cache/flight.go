@@ -14,26 +14,30 @@ type flight[V any] struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when value and err are settled
 	over   bool          // settled; guarded by the loader's mu
+	number int64         // of all flights of the loader, in the order in which they began
+	anew   bool          // must ask the source, as it is to replace what is stale
 	value  V
 	err    error
+	ticket *Ticket // with a Far, of the generation the load belongs to
 }
 
-// join returns the flight to wait for, and begins one where there is none.
-func (l *Loader[K, V]) join(ctx context.Context, key K) (*flight[V], error) {
+// join returns the flight to wait for, and begins one where there is none. With a Far, of flights that
+// have landed it takes those with a number above seen only.
+func (l *Loader[K, V]) join(ctx context.Context, key K, seen int64) (*flight[V], error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if f, ok := l.flights[key]; ok {
 		return f, nil
 	}
 	// A flight may have landed since the caller looked.
-	if e, ok := l.entries.GetIfPresent(key); ok && l.clock.elapsed() < e.fresh {
+	if e, ok := l.entries.GetIfPresent(key); ok && l.clock.elapsed() < e.fresh && (l.far == nil || e.number > seen) {
 		return landed(e), nil
 	}
-	return l.begin(ctx, key)
+	return l.begin(ctx, key, false)
 }
 
 func landed[V any](e *entry[V]) *flight[V] {
-	f := &flight[V]{done: make(chan struct{}), value: e.value, err: e.err}
+	f := &flight[V]{done: make(chan struct{}), number: e.number, value: e.value, err: e.err, ticket: e.ticket}
 	close(f.done)
 	return f
 }
@@ -43,12 +47,12 @@ func (l *Loader[K, V]) refresh(ctx context.Context, key K) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.flights[key]; !ok {
-		_, _ = l.begin(ctx, key) // when busy or closed, the old value has to do
+		_, _ = l.begin(ctx, key, true) // when busy or closed, the old value has to do
 	}
 }
 
 // begin starts the load of key. The caller holds mu.
-func (l *Loader[K, V]) begin(ctx context.Context, key K) (*flight[V], error) {
+func (l *Loader[K, V]) begin(ctx context.Context, key K, anew bool) (*flight[V], error) {
 	switch {
 	case l.closed:
 		return nil, ErrClosed
@@ -56,10 +60,9 @@ func (l *Loader[K, V]) begin(ctx context.Context, key K) (*flight[V], error) {
 		return nil, ErrBusy
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	f := &flight[V]{cancel: cancel, done: make(chan struct{})}
+	f := &flight[V]{cancel: cancel, done: make(chan struct{}), number: l.begun.Add(1), anew: anew}
 	l.flights[key] = f
 	l.running[f] = struct{}{}
-	l.loads.Add(1)
 	go l.fly(ctx, key, f)
 	return f, nil
 }
@@ -71,45 +74,61 @@ func (l *Loader[K, V]) fly(ctx context.Context, key K, f *flight[V]) {
 	defer f.cancel(nil)
 	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Timeout, ErrTimeout)
 	defer cancel()
-	abandon := context.AfterFunc(ctx, func() { l.settle(key, f, *new(V), context.Cause(ctx)) })
+	abandon := context.AfterFunc(ctx, func() { l.settle(key, f, outcome[V]{err: context.Cause(ctx)}) })
 	defer abandon()
 	l.call(ctx, key, f)
 }
 
-// call settles the flight by what the load returns, also when it panics or ends its goroutine.
+// outcome is how a flight ends.
+type outcome[V any] struct {
+	value  V
+	err    error
+	entry  *entry[V] // nil when it is no answer
+	ticket *Ticket   // with a Far: nil when it was away
+}
+
+// call settles the flight by what Far has or the load returns, also when that panics or ends its
+// goroutine.
 func (l *Loader[K, V]) call(ctx context.Context, key K, f *flight[V]) {
-	var value V
-	err := errors.New("cache: the load ended its goroutine")
+	ticket, e := l.look(ctx, key, f.anew)
+	if e != nil {
+		l.settle(key, f, outcome[V]{value: e.value, entry: e, ticket: ticket})
+		return
+	}
+	o := outcome[V]{err: errors.New("cache: the load ended its goroutine"), ticket: ticket}
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("cache: the load panicked: %v", v)
+			o.err = fmt.Errorf("cache: the load panicked: %v", v)
 			l.cfg.Logger.Error("cache load panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 		}
-		if err != nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
+		if o.err != nil && ctx.Err() != nil {
+			o.err = context.Cause(ctx)
 		}
-		l.settle(key, f, value, err)
+		o.entry = answer(l.cfg, o.value, o.err, l.clock.elapsed())
+		l.share(ctx, o)
+		l.settle(key, f, o)
 	}()
-	value, err = l.load(ctx, key)
+	l.loads.Add(1)
+	o.value, o.err = l.load(ctx, key)
 }
 
 // settle gives the outcome to those who wait, and keeps it if it is an answer and nothing has
 // invalidated the key since the flight began: then the flight is still the one to join.
-func (l *Loader[K, V]) settle(key K, f *flight[V], value V, err error) {
-	e := answer(l.cfg, value, err, l.clock.elapsed())
+func (l *Loader[K, V]) settle(key K, f *flight[V], o outcome[V]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if f.over {
 		return
 	}
-	f.over, f.value, f.err = true, value, err
-	if e == nil {
+	f.over, f.value, f.err, f.ticket = true, o.value, o.err, o.ticket
+	if o.entry == nil {
 		l.failures.Add(1)
 	}
 	if l.flights[key] == f {
 		delete(l.flights, key)
-		if e != nil {
-			l.entries.Set(key, e)
+		if o.entry != nil && (l.far == nil || o.ticket != nil) {
+			o.entry.number, o.entry.ticket = f.number, o.ticket
+			l.entries.Set(key, o.entry)
 		}
 	}
 	close(f.done)

@@ -30,6 +30,7 @@ type Loader[K comparable, V any] struct {
 	cfg     Config
 	clock   *clock
 	entries *otter.Cache[K, *entry[V]]
+	far     *shared[K, V] // nil without one
 
 	mu      sync.Mutex
 	flights map[K]*flight[V]        // the load that callers of a key join, and that may be kept
@@ -37,7 +38,9 @@ type Loader[K comparable, V any] struct {
 	closed  bool
 	idle    chan struct{} // closed when closed and nothing is running
 
-	hits, stale, misses, loads, failures atomic.Int64
+	begun atomic.Int64 // flights
+
+	hits, stale, misses, loads, failures, doubted, received atomic.Int64
 }
 
 // NewLoader returns an empty Loader. load fetches one value; its context carries the values of the
@@ -48,12 +51,15 @@ func NewLoader[K comparable, V any](load func(context.Context, K) (V, error), cf
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	far, err := newShared[K, V](cfg)
+	if err != nil {
+		return nil, err
+	}
 	l := &Loader[K, V]{
-		load: load, cfg: cfg, clock: newClock(cfg.Now),
+		load: load, cfg: cfg, clock: newClock(cfg.Now), far: far,
 		flights: make(map[K]*flight[V]), running: make(map[*flight[V]]struct{}),
 		idle: make(chan struct{}),
 	}
-	var err error
 	l.entries, err = otter.New(&otter.Options[K, *entry[V]]{
 		MaximumSize:      cfg.MaxEntries,
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[K, *entry[V]]) time.Duration { return e.Value.life }),
@@ -71,13 +77,17 @@ func NewLoader[K comparable, V any](load func(context.Context, K) (V, error), cf
 // call only, the load goes on for the others. What the load returns, an error too, goes to all who
 // waited for it.
 func (l *Loader[K, V]) Get(ctx context.Context, key K) (V, error) {
+	seen := l.begun.Load()
 	e, ok := l.entries.GetIfPresent(key)
 	now := l.clock.elapsed()
 	switch {
-	case ok && now < e.fresh:
+	case !ok || now >= e.until:
+	case !l.good(ctx, e.ticket):
+		l.doubted.Add(1)
+	case now < e.fresh:
 		l.hits.Add(1)
 		return e.value, e.err
-	case ok && now < e.until:
+	default:
 		l.stale.Add(1)
 		if e.due(now) {
 			l.refresh(ctx, key)
@@ -85,29 +95,48 @@ func (l *Loader[K, V]) Get(ctx context.Context, key K) (V, error) {
 		return e.value, e.err
 	}
 	l.misses.Add(1)
-	return l.wait(ctx, key)
+	return l.wait(ctx, key, seen)
 }
 
-func (l *Loader[K, V]) wait(ctx context.Context, key K) (none V, err error) {
-	if err := ctx.Err(); err != nil {
-		return none, err
-	}
-	f, err := l.join(ctx, key)
-	if err != nil {
-		return none, err
-	}
-	select {
-	case <-f.done:
-		return f.value, f.err
-	case <-ctx.Done():
-		return none, ctx.Err()
+// wait returns what the next flight brings. A flight that began before the caller came may bring what
+// another instance has overwritten since: then it waits for one more.
+func (l *Loader[K, V]) wait(ctx context.Context, key K, seen int64) (none V, err error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return none, err
+		}
+		f, err := l.join(ctx, key, seen)
+		if err != nil {
+			return none, err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return none, ctx.Err()
+		}
+		if f.number > seen || l.good(ctx, f.ticket) {
+			return f.value, f.err
+		}
 	}
 }
 
-// Invalidate forgets keys. When it returns, the values that loads under way will bring are forgotten
-// too: they go to those who wait for them already, and to nobody else. Call it after each write,
-// also after one whose outcome is unknown.
-func (l *Loader[K, V]) Invalidate(keys ...K) {
+// Invalidate forgets keys, on all instances that share a Far. When it returns, the values that loads under
+// way will bring are forgotten too: they go to those who wait for them already, and to nobody
+// else. Call it after each write and before the writer is answered, also after a write whose outcome is
+// unknown.
+//
+// Without a Far it returns at once. With one it goes on when ctx ends, since the write is done; it takes
+// one round trip, and up to some seconds when the store has just gone away: see [Far].
+func (l *Loader[K, V]) Invalidate(ctx context.Context, keys ...K) {
+	l.drop(keys)
+	if l.far == nil || len(keys) == 0 {
+		return
+	}
+	l.far.far.Forget(context.WithoutCancel(ctx), l.far.texts(keys)...)
+	l.drop(keys) // what came from Far meanwhile
+}
+
+func (l *Loader[K, V]) drop(keys []K) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, key := range keys {
@@ -116,7 +145,7 @@ func (l *Loader[K, V]) Invalidate(keys ...K) {
 	}
 }
 
-// Clear forgets everything, as Invalidate of every key would.
+// Clear forgets everything this instance has, as Invalidate of every key would without a Far.
 func (l *Loader[K, V]) Clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,7 +183,9 @@ func (l *Loader[K, V]) closeIfIdle() {
 // Stats are totals since the start, and how much is kept now.
 type Stats struct {
 	Hits, Stale, Misses int64 // what Get found
-	Loads, Failures     int64 // loads begun; those that brought no answer
+	Loads, Failures     int64 // loads begun; flights that brought no answer
+	Received            int64 // values that came from Far instead of a load
+	Doubted             int64 // misses of what was there but could not be proved
 	Entries, Running    int   // about how many entries there are; loads under way
 }
 
@@ -165,6 +196,7 @@ func (l *Loader[K, V]) Stats() Stats {
 	return Stats{
 		Hits: l.hits.Load(), Stale: l.stale.Load(), Misses: l.misses.Load(),
 		Loads: l.loads.Load(), Failures: l.failures.Load(),
+		Received: l.received.Load(), Doubted: l.doubted.Load(),
 		Entries: l.entries.EstimatedSize(), Running: len(l.running),
 	}
 }

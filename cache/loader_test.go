@@ -114,7 +114,7 @@ func TestAThousandConcurrentMissesAreOneLoadInRealTime(t *testing.T) {
 		}
 		all.Wait()
 		wantLoads(t, s, round+1)
-		l.Invalidate("k")
+		l.Invalidate(t.Context(), "k")
 	}
 }
 
@@ -232,7 +232,7 @@ func TestAfterInvalidateNobodyJoinsTheOldLoadAndItIsNotKept(t *testing.T) {
 		s.mu.Lock()
 		s.value, s.gate = "new", nil
 		s.mu.Unlock()
-		l.Invalidate("k")
+		l.Invalidate(t.Context(), "k")
 		wantGet(t, l, "new", nil) // does not wait for the old load
 		close(old)                // which lands last
 		all.Wait()
@@ -256,7 +256,7 @@ func TestAfterInvalidateARefreshUnderWayIsNotKept(t *testing.T) {
 		s.mu.Lock()
 		s.value, s.gate = "new", nil
 		s.mu.Unlock()
-		l.Invalidate("k")
+		l.Invalidate(t.Context(), "k")
 		close(old)
 		synctest.Wait()
 		wantGet(t, l, "new", nil)
@@ -315,7 +315,7 @@ func TestAbsenceIsKeptForAShortTime(t *testing.T) {
 		time.Sleep(12 * time.Second) // it is never given stale
 		wantGet(t, l, "v", nil)
 		s.set("", errAbsent)
-		l.Invalidate("k")
+		l.Invalidate(t.Context(), "k")
 		wantGet(t, l, "", errAbsent)
 	})
 }

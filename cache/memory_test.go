@@ -115,7 +115,7 @@ func TestMemoryIsBoundedInEntriesAndBytes(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			m := newMemory(t, cache.MemoryConfig{MaxBytes: c.maxBytes, MaxEntries: c.maxEntries})
-			for i := range 20_000 {
+			for i := range 6000 {
 				key := strconv.Itoa(i)
 				if err := m.Set(t.Context(), key, make([]byte, c.valueSize), time.Hour); err != nil {
 					t.Fatal(err)
@@ -135,7 +135,7 @@ func TestMemoryIsBoundedInEntriesAndBytes(t *testing.T) {
 // health check tries three times.
 func TestAFullMemoryKeepsAnEntryThatIsWrittenThreeTimes(t *testing.T) {
 	m := newMemory(t, cache.MemoryConfig{MaxBytes: 256 << 10})
-	for i := range 50_000 {
+	for i := range 10_000 {
 		key := strconv.Itoa(i)
 		if err := m.Set(t.Context(), key, []byte(key), time.Hour); err != nil {
 			t.Fatal(err)
@@ -165,7 +165,7 @@ func TestMemoryUsesAboutTheBytesItIsAllowed(t *testing.T) {
 			const maxBytes = 4 << 20
 			before := heap()
 			m := newMemory(t, cache.MemoryConfig{MaxBytes: maxBytes, MaxEntries: 1 << 30})
-			for i := range 60_000 {
+			for i := range 30_000 {
 				if err := m.Set(t.Context(), "some:prefix:"+strconv.Itoa(i), make([]byte, valueSize), time.Hour); err != nil {
 					t.Fatal(err)
 				}

@@ -32,7 +32,7 @@ func (tr *truth) load(rng func(int) time.Duration) func(context.Context, int) (i
 func (tr *truth) put(l *cache.Loader[int, int64], key int, between time.Duration) {
 	version := tr.committed[key].Add(1)
 	time.Sleep(between)
-	l.Invalidate(key)
+	l.Invalidate(context.Background(), key)
 	for {
 		old := tr.promised[key].Load()
 		if old >= version || tr.promised[key].CompareAndSwap(old, version) {

@@ -1,23 +1,17 @@
-// Package clerk knows what Clerk's keys say by themselves: which instance they belong to, where its
-// issuer and its public keys are, and whether it is a test instance.
-//
-// Begin with [ParsePublishableKey]: from it alone follow the issuer and the JWKS address. The others
-// check that a secret is the kind of secret it should be.
-//
-// The surprise: no error of this package holds any part of a key, so that it may be printed.
 package clerk
 
 import (
 	"encoding/base64"
 	"errors"
 	"strings"
+	"unicode"
 )
 
 // Errors of keys that are not what they should be.
 var (
 	ErrPublishableKey = errors.New("not a Clerk publishable key: it begins with pk_test_ or pk_live_, and the rest is the base64 of a host name and $")
 	ErrSecretKey      = errors.New("not a Clerk secret key: it begins with sk_test_ or sk_live_")
-	ErrWebhookSecret  = errors.New("not a webhook signing secret: it begins with whsec_, and the rest is the base64 of 24 to 64 bytes")
+	ErrWebhookSecret  = errors.New("not a webhook signing secret: whsec_ and the base64 of 24 to 64 bytes")
 	ErrMixedInstances = errors.New("the publishable key and the secret key are of different instances: one is for test, the other is live")
 )
 
@@ -87,10 +81,11 @@ func CheckPair(instance Instance, secretKey string) error {
 }
 
 // DecodeWebhookSecret returns the key of a webhook's signatures, 24 to 64 bytes long
-// (https://www.standardwebhooks.com, "Signature scheme").
+// (https://www.standardwebhooks.com, "Signature scheme"). The prefix may be missing, as in Svix's own
+// libraries.
 func DecodeWebhookSecret(secret string) ([]byte, error) {
-	rest, ok := strings.CutPrefix(secret, "whsec_")
-	if !ok || strings.ContainsAny(rest, "\r\n") {
+	rest := strings.TrimPrefix(secret, "whsec_")
+	if strings.ContainsAny(rest, "\r\n") {
 		return nil, ErrWebhookSecret
 	}
 	key, err := base64.RawStdEncoding.Strict().DecodeString(unpad(rest))
@@ -98,6 +93,23 @@ func DecodeWebhookSecret(secret string) ([]byte, error) {
 		return nil, ErrWebhookSecret
 	}
 	return key, nil
+}
+
+// DecodeWebhookSecrets reads a list of secrets, set apart by commas or space: while one is being
+// replaced, both count. One that is bad makes the list bad, and so does an empty list.
+func DecodeWebhookSecrets(list string) ([][]byte, error) {
+	var keys [][]byte
+	for _, secret := range strings.FieldsFunc(list, func(c rune) bool { return c == ',' || unicode.IsSpace(c) }) {
+		key, err := DecodeWebhookSecret(secret)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, ErrWebhookSecret
+	}
+	return keys, nil
 }
 
 // split takes prefix and "test_" or "live_" off a key.

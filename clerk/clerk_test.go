@@ -102,7 +102,10 @@ func TestKeysOfAPairAreOfOneKind(t *testing.T) {
 func TestWebhookSecretsHold24To64Bytes(t *testing.T) {
 	for size, want := range map[int]bool{0: false, 23: false, 24: true, 25: true, 32: true, 64: true, 65: false} {
 		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding} {
-			secret := "whsec_" + encoding.EncodeToString(make([]byte, size))
+			secret := encoding.EncodeToString(make([]byte, size))
+			if size%2 == 0 {
+				secret = "whsec_" + secret // it may be missing
+			}
 			key, err := clerk.DecodeWebhookSecret(secret)
 			if (err == nil) != want || (want && len(key) != size) {
 				t.Errorf("%d bytes: %d, %v, want accepted: %v", size, len(key), err, want)
@@ -110,9 +113,22 @@ func TestWebhookSecretsHold24To64Bytes(t *testing.T) {
 		}
 	}
 	good := base64.StdEncoding.EncodeToString(make([]byte, 24))
-	for _, secret := range []string{good, "whsec_", "WHSEC_" + good, "whsec_" + good + "\n", "whsec_ " + good, "whsec_" + good[:30] + "-_", "whsk_" + good} {
+	for _, secret := range []string{"", "whsec_", "WHSEC_" + good, "whsec_" + good + "\n", "whsec_ " + good, "whsec_" + good[:30] + "-_", "whsk_" + good} {
 		if _, err := clerk.DecodeWebhookSecret(secret); !errors.Is(err, clerk.ErrWebhookSecret) {
 			t.Errorf("%q: %v, want it refused", secret, err)
+		}
+	}
+}
+
+func TestAListOfSecretsIsReadWholeOrNotAtAll(t *testing.T) {
+	one, two := publishable("whsec_", strings.Repeat("a", 24)), publishable("whsec_", strings.Repeat("b", 24))
+	for list, want := range map[string]int{
+		one: 1, one + "," + two: 2, " " + one + " ,\n" + two + "\n": 2,
+		"": 0, ", ": 0, one + ",whsec_short": 0,
+	} {
+		keys, err := clerk.DecodeWebhookSecrets(list)
+		if len(keys) != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d keys, %v, want %d", list, len(keys), err, want)
 		}
 	}
 }

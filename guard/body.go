@@ -12,12 +12,26 @@ import (
 	"github.com/gantryhq/gantry/problem"
 )
 
-// A request body must bring at least bodyRate bytes a second once bodyGrace is over, or the client
-// is answered 408 and cut off: slow bodies hold a worker for nothing.
-const (
-	bodyRate  = 1 << 10
-	bodyGrace = 5 * time.Second
-)
+// Pace is how fast a client must send a body and take an answer. Zero fields are the defaults.
+type Pace struct {
+	// A request body must bring at least BodyRate bytes a second once BodyGrace is over, or the
+	// client is answered 408 and cut off: slow bodies hold a worker for nothing. Defaults 1 KiB
+	// and 5 s.
+	BodyRate  int64
+	BodyGrace time.Duration
+	// Stall is how long a client may take no byte of a long answer or a stream before its
+	// connection is cut. Short answers have the server's own WriteTimeout. Default 30 s.
+	Stall time.Duration
+}
+
+func (p Pace) withDefaults() Pace {
+	if p.BodyRate <= 0 {
+		p.BodyRate = 1 << 10
+	}
+	setDefault(&p.BodyGrace, 5*time.Second)
+	setDefault(&p.Stall, 30*time.Second)
+	return p
+}
 
 // ErrSlowBody is what a handler reads when the client sends its body too slowly. The client has
 // been answered 408 by then.
@@ -44,8 +58,8 @@ func (x *Exchange) bound(r *http.Request, limit int64) {
 		return
 	}
 	paced := !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") && !x.Route.Stream
-	x.body = body{ReadCloser: r.Body, x: x, r: r, limit: limit, paced: paced}
-	r.Body = &x.body
+	x.body = &body{ReadCloser: r.Body, x: x, r: r, limit: limit, paced: paced}
+	r.Body = x.body
 }
 
 // Read reads within the bounds.
@@ -82,8 +96,9 @@ func (b *body) pace() {
 	if b.started.IsZero() {
 		b.started = now
 	}
-	allowed := b.started.Add(bodyGrace + time.Duration(b.read/bodyRate)*time.Second)
-	if b.until.IsZero() || b.until.Sub(now) < bodyGrace/2 && allowed.After(b.until) {
+	pace := b.x.out.pace
+	allowed := b.started.Add(pace.BodyGrace + time.Duration(b.read/pace.BodyRate)*time.Second)
+	if b.until.IsZero() || b.until.Sub(now) < pace.BodyGrace/2 && allowed.After(b.until) {
 		b.until = allowed
 		_ = b.x.out.SetReadDeadline(allowed)
 	}
@@ -106,7 +121,7 @@ func (b *body) fail(d problem.Details, err error) error {
 
 // release wakes a read that is stuck, so that an abandoned handler cannot hold the connection.
 func (b *body) release() {
-	if b.reading.Load() {
+	if b != nil && b.reading.Load() {
 		_ = http.NewResponseController(b.x.out.w).SetReadDeadline(time.Now())
 	}
 }

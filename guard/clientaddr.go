@@ -131,13 +131,14 @@ func isRegName(s string) bool {
 // hosts is an allow-list in Django's spelling: "api.example.com", ".example.com" for a domain and
 // all below it, "*" for anything.
 type hosts struct {
+	usual  map[string]bool // those of exact that need no parsing when they are sent just so
 	exact  map[string]bool
 	suffix []string
 	any    bool
 }
 
 func newHosts(list []string) hosts {
-	h := hosts{exact: make(map[string]bool)}
+	h := hosts{exact: make(map[string]bool), usual: make(map[string]bool)}
 	for _, name := range list {
 		name = strings.ToLower(strings.TrimSpace(name))
 		switch {
@@ -148,6 +149,11 @@ func newHosts(list []string) hosts {
 			h.exact[name[1:]] = true
 		case name != "":
 			h.exact[name] = true
+		}
+	}
+	for name := range h.exact {
+		if plain, ok := hostname(name); ok && plain == name {
+			h.usual[name] = true
 		}
 	}
 	return h

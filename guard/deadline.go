@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
-	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -36,9 +37,14 @@ const TimeoutHeader = "X-Request-Timeout-Ms"
 // Deadlines is the Deadline stage.
 type Deadlines struct {
 	cfg       DeadlineConfig
+	epoch     time.Time // what workers count from
 	abandoned atomic.Int64
-	streams   chan struct{} // closed when streams must end
-	cutOnce   sync.Once
+	workers   workers
+
+	mu      sync.Mutex
+	streams map[*worker]bool      // those at work on one
+	conns   map[*watchedConn]bool // hijacked, perhaps by handlers that have returned
+	cut     atomic.Bool           // streams must end
 }
 
 // NewDeadlines returns the stage; put its Middleware in [Pipeline].Deadline.
@@ -52,7 +58,7 @@ func NewDeadlines(cfg DeadlineConfig) *Deadlines {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Deadlines{cfg: cfg, streams: make(chan struct{})}
+	return &Deadlines{cfg: cfg, epoch: time.Now(), streams: make(map[*worker]bool), conns: make(map[*watchedConn]bool)}
 }
 
 func setDefault(d *time.Duration, value time.Duration) {
@@ -66,22 +72,87 @@ func (d *Deadlines) Abandoned() int { return int(d.abandoned.Load()) }
 
 // CutStreams ends every stream and upgraded connection, now and from now on: net/http's Shutdown
 // waits for the first kind for ever and forgets the second.
-func (d *Deadlines) CutStreams() { d.cutOnce.Do(func() { close(d.streams) }) }
+func (d *Deadlines) CutStreams() {
+	d.mu.Lock()
+	d.cut.Store(true)
+	for w := range d.streams {
+		w.poke()
+	}
+	conns := slices.Collect(maps.Keys(d.conns))
+	d.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}
+
+// adopt takes note of a hijacked connection; the server has forgotten it.
+func (d *Deadlines) adopt(c *watchedConn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conns[c] = true
+	if d.cut.Load() {
+		_ = c.Conn.Close()
+	}
+}
+
+func (d *Deadlines) drop(c *watchedConn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.conns, c)
+}
+
+// Close ends the goroutines that wait for requests; those at work end after theirs. Requests are
+// still served, without the benefit of goroutines that were used before.
+func (d *Deadlines) Close() { d.workers.close() }
 
 // Middleware runs next under the deadline.
 func (d *Deadlines) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x, w, r := ensure(w, r)
 		if d.abandoned.Load() >= int64(d.cfg.MaxAbandoned) {
-			x.Decide("overloaded")
+			x.stop(StepDeadline, "overloaded")
 			problem.Write(w, r, problem.Overloaded.After(time.Second))
 			return
 		}
 		d.start(x, r)
-		run := handlerRuns.Get().(*handlerRun)
-		go run.serve(d, x, next, r)
-		d.await(x, r, run)
+		d.serve(x, next, r)
 	})
+}
+
+// serve runs next in a worker until it ends or its time is over.
+func (d *Deadlines) serve(x *Exchange, next http.Handler, r *http.Request) {
+	w := d.workers.take()
+	if w == nil {
+		w = newWorker(d)
+	}
+	p := w.run(x, next, r)
+	if x.run.Load() == abandoned {
+		d.leave(x, w, r)
+		return
+	}
+	if x.out.streaming.Load() {
+		d.forget(w)
+	}
+	if p != nil {
+		w.timer.Stop()
+		panic(p)
+	}
+	x.out.finish()
+	d.workers.put(w)
+}
+
+// follow counts w's request among the streams, whose limits are others.
+func (d *Deadlines) follow(w *worker) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.streams[w] = true
+	w.poke()
+}
+
+func (d *Deadlines) forget(w *worker) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.streams, w)
 }
 
 // start fixes the deadline before anybody else can see the context.
@@ -122,38 +193,13 @@ func Remaining(ctx context.Context) (time.Duration, bool) {
 	return time.Until(at), ok
 }
 
-// await waits for the handler or its deadline, whichever comes first.
-func (d *Deadlines) await(x *Exchange, r *http.Request, run *handlerRun) {
-	timer := timers.Get().(*time.Timer)
-	timer.Reset(d.limit(x))
-	defer func() { timer.Stop(); timers.Put(timer) }()
-	streams := d.streams
-	for {
-		select {
-		case p := <-run.done:
-			run.release(p)
-			return
-		case <-streams:
-			if x.out.streaming.Load() {
-				d.leave(x, r, run, "stream:drained")
-				return
-			}
-			streams = nil // not a stream: it has its own deadline
-		case <-timer.C:
-			if left := d.limit(x); left > 0 {
-				timer.Reset(left)
-				continue
-			}
-			d.leave(x, r, run, "timeout")
-			return
-		}
-	}
-}
-
 // limit is how long the request may go on from now.
 func (d *Deadlines) limit(x *Exchange) time.Duration {
 	if !x.out.streaming.Load() {
 		return max(0, time.Until(x.scope.deadline))
+	}
+	if d.cut.Load() {
+		return 0
 	}
 	x.scope.expired.lift()
 	idle := time.Unix(0, x.out.lastWrite.Load()).Add(d.cfg.StreamIdle)
@@ -164,34 +210,29 @@ func (d *Deadlines) limit(x *Exchange) time.Duration {
 // leave answers 504, or aborts an answer that has begun so that no client takes it for whole
 // (RFC 9112 section 8), and lets the handler run out on its own. The answer comes before the
 // cancellation: a handler that reacts to that must not finish its half answer cleanly.
-func (d *Deadlines) leave(x *Exchange, r *http.Request, run *handlerRun, reason string) {
-	if !run.state.CompareAndSwap(running, abandoned) {
-		run.finish() // it came in at the last moment
-		return
+func (d *Deadlines) leave(x *Exchange, w *worker, r *http.Request) {
+	reason := "timeout"
+	if x.out.streaming.Load() && d.cut.Load() {
+		reason = "stream:drained"
 	}
-	d.abandoned.Add(1)
 	x.Decide(reason)
+	x.expired = x.phase()
 	x.scope.expired.pass()
 	x.body.release()
 	answered := x.out.refuse(r, problem.Timeout, false)
-	x.cancel(context.DeadlineExceeded)
+	if !answered {
+		x.expired = Answering
+	}
+	if x.out.streaming.Load() {
+		x.expired = 0 // a stream ends some time
+		d.forget(w)   // only now: a closed response begins no stream
+	}
+	x.scope.expire()
 	if !answered {
 		x.out.cut()
 		panic(http.ErrAbortHandler)
 	}
 }
-
-// handlerRun is one handler in its own goroutine.
-type handlerRun struct {
-	done  chan *Panic // buffered
-	state atomic.Int32
-}
-
-const (
-	running int32 = iota
-	finished
-	abandoned
-)
 
 // Panic is a handler's panic, carried from its goroutine to the Recover stage with its stack.
 type Panic struct {
@@ -201,55 +242,3 @@ type Panic struct {
 
 // Error makes the panic printable for loggers; it never reaches a client.
 func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
-
-func (h *handlerRun) serve(d *Deadlines, x *Exchange, next http.Handler, r *http.Request) {
-	clean := false
-	defer func() {
-		var p *Panic
-		if !clean {
-			p = &Panic{Value: recover(), Stack: debug.Stack()}
-		}
-		h.end(d, x, p)
-	}()
-	next.ServeHTTP(&x.out, r)
-	clean = true
-}
-
-func (h *handlerRun) end(d *Deadlines, x *Exchange, p *Panic) {
-	if h.state.CompareAndSwap(running, finished) {
-		h.done <- p
-		return
-	}
-	d.abandoned.Add(-1)
-	if p != nil && p.Value != http.ErrAbortHandler {
-		d.cfg.Logger.Error("abandoned handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p.Value))
-	}
-}
-
-// finish takes the end of a run that is over.
-func (h *handlerRun) finish() { h.release(<-h.done) }
-
-// release gives a run that has ended back for the next request, and goes on with its panic.
-func (h *handlerRun) release(p *Panic) {
-	h.state.Store(running)
-	handlerRuns.Put(h)
-	if p != nil {
-		panic(p)
-	}
-}
-
-var handlerRuns = sync.Pool{New: func() any { return &handlerRun{done: make(chan *Panic, 1)} }}
-
-var timers = sync.Pool{New: func() any {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
-}}
-
-// expiry is the state of a scope's deadline: ahead, lifted (the answer became a stream) or passed.
-type expiry struct{ v atomic.Int32 }
-
-func (e *expiry) lift()        { e.v.CompareAndSwap(0, 1) }
-func (e *expiry) pass()        { e.v.Store(2) }
-func (e *expiry) lifted() bool { return e.v.Load() == 1 }
-func (e *expiry) passed() bool { return e.v.Load() == 2 }

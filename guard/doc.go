@@ -2,16 +2,18 @@
 //
 // Begin with [Pipeline]: a struct whose field order is the order of the stages.
 //
+//	deadlines := guard.NewDeadlines(guard.DeadlineConfig{})
+//	defer deadlines.Close()
 //	h := guard.Pipeline{
 //		Trace:    guard.Trace(guard.TraceConfig{Logger: log}),
 //		Recover:  guard.Recover(log),
-//		Shape:    shaper.Middleware,
-//		Deadline: guard.Deadline(guard.DeadlineConfig{}),
+//		Shape:    guard.Shape(guard.ShapeConfig{}),
+//		Deadline: deadlines.Middleware,
 //		Identify: verifier.Middleware(identity.Door{}),
 //		Quota:    limiter.Middleware(caller),
 //	}.Then(api)
 //
-// The surprise: from Deadline inwards the handler runs in a goroutine of its own, so that a 504
-// can be sent on time even when the handler ignores its context. What it writes after that is
-// refused with [http.ErrHandlerTimeout] and never reaches the client.
+// The surprise: from Deadline inwards the handler runs in another goroutine than the connection's, so
+// that a 504 can be sent on time even when the handler ignores its context. What it writes after that
+// is refused with [http.ErrHandlerTimeout] and never reaches the client.
 package guard

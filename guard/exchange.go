@@ -2,11 +2,11 @@ package guard
 
 import (
 	"context"
-	"crypto/rand"
-	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,11 +14,14 @@ import (
 // and carries the context, the response writer and the facts for the log line.
 //
 // The exported fields are set before the handler runs and are read-only from then on. What later
-// stages learn goes in through [Exchange.Note] and [Exchange.Decide], which may be called from the
+// stages learn goes in through [Exchange.Write], which may be called from the
 // handler's goroutine even after the client was answered.
 type Exchange struct {
 	// ID is the request id, echoed in X-Request-Id.
 	ID string
+	// TraceID is that of the caller's trace (W3C Trace Context). Without one it is a new one when tracing is
+	// on, and empty when it is off; so is SpanID, the id of the exchange's own span.
+	TraceID, SpanID string
 	// Start is when the request's headers had been read.
 	Start time.Time
 	// Client is the caller's address: the peer's, or what trusted proxies say (see [ClientAddr]).
@@ -30,15 +33,17 @@ type Exchange struct {
 	// Route is the matched route, never nil behind Shape.
 	Route *Route
 
-	scope  scope
-	cancel context.CancelCauseFunc
-	out    response
-	body   body
+	scope    scope
+	request  http.Request // with scope as its context; a copy in place saves an allocation
+	out      response
+	body     *body        // nil without one
+	run      atomic.Int32 // what has become of the handler: running, finished or abandoned
+	idHeader [1]string    // the value of X-Request-Id
+	entered  atomic.Int32 // the Phase that began last
+	expired  Phase        // the one in which its time was up; 0 for none
 
-	mu       sync.Mutex
-	decision string
-	caller   string
-	notes    []slog.Attr
+	mu      sync.Mutex
+	journal *Journal // nil without a Trace stage, and when the request is over
 }
 
 type exchangeKey struct{}
@@ -54,95 +59,33 @@ func ensure(w http.ResponseWriter, r *http.Request) (*Exchange, http.ResponseWri
 	if x, ok := FromContext(r.Context()); ok {
 		return x, w, r
 	}
-	x, ctx := newExchange(w, r)
-	return x, &x.out, r.WithContext(ctx)
+	x := newExchange(w, r)
+	return x, &x.out, &x.request
 }
 
-func newExchange(w http.ResponseWriter, r *http.Request) (*Exchange, context.Context) {
-	x := &Exchange{Start: time.Now(), ID: rand.Text()}
-	x.scope.exchange = x
-	x.scope.Context, x.cancel = context.WithCancelCause(r.Context())
-	x.out.w = w
-	return x, &x.scope
+func newExchange(w http.ResponseWriter, r *http.Request) *Exchange {
+	x := &Exchange{Start: time.Now(), ID: newID()}
+	x.scope.exchange, x.scope.parent = x, r.Context()
+	x.request = *r.WithContext(&x.scope)
+	x.out.w, x.out.pace = w, &defaultPace
+	return x
 }
 
-// Decide records the answer's reason for the log line, for example "quota:user". The last one wins.
-func (x *Exchange) Decide(reason string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.decision = reason
-}
+var defaultPace = Pace{}.withDefaults()
 
-// Identified records who called, by pseudonym, for the log line.
-func (x *Exchange) Identified(pseudonym string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.caller = pseudonym
-}
-
-// Note adds attributes to the log line. At most 16 are kept.
-func (x *Exchange) Note(attrs ...slog.Attr) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if len(x.notes)+len(attrs) <= maxNotes {
-		x.notes = append(x.notes, attrs...)
+// newID returns 128 random bits in base32. They make a request findable and keep no secret, so they
+// need not come from the kernel one by one.
+func newID() string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	const half = 13
+	var id [2 * half]byte
+	a, b := rand.Uint64(), rand.Uint64()
+	for i := range half {
+		id[i], id[half+i] = letters[a%32], letters[b%32]
+		a, b = a/32, b/32
 	}
+	return string(id[:])
 }
-
-const maxNotes = 16
 
 // Status returns the status sent to the client so far, 0 before any.
 func (x *Exchange) Status() int { return x.out.sentStatus() }
-
-// scope is the request's context: cancelled with the client's connection or by the deadline. It
-// shows the deadline without a second timer, and takes a few values in place, because a
-// context.WithValue and a copied request for each stage is what a fast path cannot pay.
-type scope struct {
-	context.Context // a cancelCtx, so that derived contexts attach to it without a goroutine
-	exchange        *Exchange
-	deadline        time.Time
-	expired         expiry
-	values          [2]struct{ key, value any }
-}
-
-// Deadline is the time at which the client is answered 504.
-func (s *scope) Deadline() (time.Time, bool) {
-	if !s.deadline.IsZero() && !s.expired.lifted() {
-		return s.deadline, true
-	}
-	return s.Context.Deadline()
-}
-
-// Err tells a deadline from a client that went away.
-func (s *scope) Err() error {
-	err := s.Context.Err()
-	if err != nil && s.expired.passed() {
-		return context.DeadlineExceeded
-	}
-	return err
-}
-
-func (s *scope) Value(key any) any {
-	if key == (exchangeKey{}) {
-		return s.exchange
-	}
-	for i := range s.values {
-		if s.values[i].key != nil && s.values[i].key == key {
-			return s.values[i].value
-		}
-	}
-	return s.Context.Value(key)
-}
-
-// SetValue stores a value in place and reports whether there was room. Stages outside this package
-// find it by its shape (interface{ SetValue(key, value any) bool }) and fall back to
-// context.WithValue. It must be called before the context is shared with other goroutines.
-func (s *scope) SetValue(key, value any) bool {
-	for i := range s.values {
-		if s.values[i].key == nil || s.values[i].key == key {
-			s.values[i].key, s.values[i].value = key, value
-			return true
-		}
-	}
-	return false
-}

@@ -25,12 +25,13 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pipeline is the guard alone, in front of h, with a short deadline.
-func pipeline(timeout time.Duration, h http.Handler, routes ...Route) (http.Handler, *Deadlines) {
+func pipeline(t testing.TB, timeout time.Duration, h http.Handler, routes ...Route) (http.Handler, *Deadlines) {
 	rs, err := NewRoutes(routes)
 	if err != nil {
 		panic(err)
 	}
 	d := NewDeadlines(DeadlineConfig{Timeout: timeout, StreamIdle: 300 * time.Millisecond, MaxAbandoned: 3})
+	t.Cleanup(d.Close)
 	return Pipeline{
 		Trace:    Trace(TraceConfig{}),
 		Recover:  Recover(nil),
@@ -64,7 +65,7 @@ func get(t *testing.T, url string) (*http.Response, string) {
 func TestHandlerThatIgnoresItsContextStillYields504(t *testing.T) {
 	release := make(chan struct{})
 	late := make(chan error, 1)
-	h, d := pipeline(50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h, d := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Half", "done")
 		<-release
 		_, err := w.Write([]byte("too late"))
@@ -87,6 +88,32 @@ func TestHandlerThatIgnoresItsContextStillYields504(t *testing.T) {
 	eventually(t, func() bool { return d.Abandoned() == 0 })
 }
 
+func TestHandlerThatOnlySetsHeadersIsHeard(t *testing.T) {
+	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Said", "this")
+	}))
+	if res, _ := get(t, serve(t, h).URL); res.StatusCode != 200 || res.Header.Get("X-Said") != "this" || res.ContentLength != 0 {
+		t.Errorf("answer = %d %v", res.StatusCode, res.Header)
+	}
+}
+
+func TestContextEndsWithTheRequest(t *testing.T) {
+	kept := make(chan context.Context, 2)
+	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { kept <- r.Context() }))
+	for _, wait := range []bool{false, true} {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "http://localhost/", nil))
+		ctx := <-kept
+		if wait {
+			<-ctx.Done()
+		}
+		child, cancel := context.WithCancel(ctx)
+		if ctx.Err() != context.Canceled || child.Err() != context.Canceled || context.Cause(child) != context.Canceled {
+			t.Errorf("after the request: %v, its child %v", ctx.Err(), child.Err())
+		}
+		cancel()
+	}
+}
+
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !ok(); runtime.Gosched() {
@@ -98,7 +125,7 @@ func eventually(t *testing.T, ok func() bool) {
 
 func TestDeadlineIsInTheContext(t *testing.T) {
 	seen := make(chan error, 2)
-	h, _ := pipeline(30*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h, _ := pipeline(t, 30*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if left, ok := Remaining(r.Context()); !ok || left > 30*time.Millisecond {
 			seen <- fmt.Errorf("remaining = %v, %v", left, ok)
 		}
@@ -117,7 +144,7 @@ func TestDeadlineIsInTheContext(t *testing.T) {
 
 func TestTooManyAbandonedHandlersAreRefusedAtOnce(t *testing.T) {
 	release := make(chan struct{})
-	h, d := pipeline(20*time.Millisecond, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	h, d := pipeline(t, 20*time.Millisecond, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	s := serve(t, h)
 	for range 3 {
 		get(t, s.URL)
@@ -130,7 +157,7 @@ func TestTooManyAbandonedHandlersAreRefusedAtOnce(t *testing.T) {
 }
 
 func TestTimeoutAfterTheAnswerBeganTruncatesIt(t *testing.T) {
-	h, _ := pipeline(50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h, _ := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "half of ")
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
@@ -146,7 +173,7 @@ func TestTimeoutAfterTheAnswerBeganTruncatesIt(t *testing.T) {
 }
 
 func TestEventStreamOutlivesTheDeadlineAndEndsWhenIdle(t *testing.T) {
-	h, _ := pipeline(50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h, _ := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for i := range 4 {
 			fmt.Fprintf(w, "data: %d\n\n", i)
@@ -168,7 +195,7 @@ func TestEventStreamOutlivesTheDeadlineAndEndsWhenIdle(t *testing.T) {
 
 func TestDrainCutsStreams(t *testing.T) {
 	started := make(chan struct{})
-	h, d := pipeline(time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h, d := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -199,9 +226,10 @@ func dial(t *testing.T, s *httptest.Server) net.Conn {
 
 func TestPanicBecomes500WithoutItsText(t *testing.T) {
 	var log strings.Builder
+	d := NewDeadlines(DeadlineConfig{})
+	t.Cleanup(d.Close)
 	h := Pipeline{
-		Recover: Recover(slog.New(slog.NewTextHandler(&log, nil))), Shape: Shape(ShapeConfig{}),
-		Deadline: NewDeadlines(DeadlineConfig{}).Middleware,
+		Recover: Recover(slog.New(slog.NewTextHandler(&log, nil))), Shape: Shape(ShapeConfig{}), Deadline: d.Middleware,
 	}.Then(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("the secret is 42") }))
 	res, text := get(t, serve(t, h).URL)
 	if res.StatusCode != 500 || strings.Contains(text, "42") {
@@ -216,7 +244,7 @@ func TestSlowBodyIsAnswered408(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes the five seconds of grace")
 	}
-	h, _ := pipeline(time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.ReadAll(r.Body)
 		if !errors.Is(err, ErrSlowBody) {
 			t.Errorf("read = %v, want ErrSlowBody", err)
@@ -232,7 +260,7 @@ func TestSlowBodyIsAnswered408(t *testing.T) {
 
 func TestBodyLimits(t *testing.T) {
 	read := make(chan int64, 1)
-	h, _ := pipeline(time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		read <- n
 	}))
@@ -258,6 +286,78 @@ func TestBodyLimits(t *testing.T) {
 			if n := <-read; n != 1<<20 {
 				t.Errorf("%s: read %d", tt.name, n)
 			}
+		}
+	}
+}
+
+func TestLongURLIsAnswered414(t *testing.T) {
+	h := Pipeline{Shape: Shape(ShapeConfig{MaxURL: 100})}.Then(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s := serve(t, h)
+	for n, want := range map[int]int{100: 200, 101: 414} {
+		res, text := get(t, s.URL+"/?"+strings.Repeat("a", n-len("/?")))
+		if res.StatusCode != want {
+			t.Errorf("%d bytes = %d, want %d", n, res.StatusCode, want)
+		}
+		if want == 414 && !strings.Contains(text, `"uri-too-long"`) {
+			t.Errorf("the refusal says %s", text)
+		}
+	}
+}
+
+// A proxy in front that goes by Content-Length sees the request end elsewhere; what it sends next must not be read as
+// a request of its own (RFC 9112 section 6.1).
+func TestConnectionEndsAfterARequestOfDoubtfulLength(t *testing.T) {
+	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	s := serve(t, h)
+	for name, tt := range map[string]struct {
+		headers, body string
+		closes        bool
+	}{
+		"both":             {"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n", true},
+		"chunked":          {"Transfer-Encoding: chunked\r\n", "0\r\n\r\n", true},
+		"a length":         {"Content-Length: 5\r\n", "hello", false},
+		"without a body":   {"", "", false},
+		"a length of zero": {"Content-Length: 0\r\n", "", false},
+	} {
+		conn := dial(t, s)
+		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: localhost\r\n"+tt.headers+"\r\n"+tt.body)
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if res.StatusCode != 200 || res.Close != tt.closes {
+			t.Errorf("%s: %d, closes = %v, want 200 and %v", name, res.StatusCode, res.Close, tt.closes)
+		}
+		conn.Close()
+	}
+}
+
+func TestAnswersToCredentialsAreNoSharedCaches(t *testing.T) {
+	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if own := r.URL.Query().Get("own"); own != "" {
+			w.Header().Set("Cache-Control", own)
+		}
+	}))
+	s := serve(t, h)
+	for name, tt := range map[string]struct{ header, path, want string }{
+		"with a token":               {"Authorization", "/", "private"},
+		"with a cookie":              {"Cookie", "/", "private"},
+		"a stranger's":               {"Accept", "/", ""},
+		"the handler knows better":   {"Authorization", "/?own=no-store", "no-store"},
+		"the handler means to share": {"Authorization", "/?own=public", "public"},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+tt.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(tt.header, "x=1")
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := strings.Join(res.Header.Values("Cache-Control"), " and "); got != tt.want {
+			t.Errorf("%s: Cache-Control %q, want %q", name, got, tt.want)
 		}
 	}
 }
@@ -499,7 +599,7 @@ func TestConflictingRoutesAreAnError(t *testing.T) {
 
 func BenchmarkPipeline(b *testing.B) {
 	empty := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})
-	h, _ := pipeline(30*time.Second, empty)
+	h, _ := pipeline(b, 30*time.Second, empty)
 	for name, h := range map[string]http.Handler{"bare": empty, "guarded": h} {
 		b.Run(name, func(b *testing.B) {
 			r := httptest.NewRequest("GET", "/v1/users/me/", nil)
@@ -519,3 +619,31 @@ type nullWriter struct{ h http.Header }
 func (n *nullWriter) Header() http.Header         { return n.h }
 func (n *nullWriter) Write(p []byte) (int, error) { return len(p), nil }
 func (n *nullWriter) WriteHeader(int)             {}
+
+func TestARouteForEverythingMayBeSpelledAnyWay(t *testing.T) {
+	for _, pattern := range []string{"/", "/{rest...}", "GET /", "GET /{rest...}"} {
+		routes, err := NewRoutes([]Route{{Pattern: pattern}, {Pattern: "POST /a"}})
+		if err != nil {
+			t.Fatalf("%q: %v", pattern, err)
+		}
+		for target, want := range map[string]int{"GET /b": 0, "POST /a": 1} {
+			method, path, _ := strings.Cut(target, " ")
+			if got := routes.Match(httptest.NewRequest(method, path, nil)).Index; got != want {
+				t.Errorf("%q: route of %s = %d, want %d", pattern, target, got, want)
+			}
+		}
+	}
+}
+
+func TestAPathOfOtherMethodsHasTheDefaultRoute(t *testing.T) {
+	routes, err := NewRoutes([]Route{{Pattern: "GET /a"}, {Pattern: "/b/"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{"POST /a", "GET /b", "GET /c"} {
+		method, path, _ := strings.Cut(target, " ")
+		if got := routes.Match(httptest.NewRequest(method, path, nil)).Index; got != -1 {
+			t.Errorf("route of %s = %d, want the default's -1", target, got)
+		}
+	}
+}

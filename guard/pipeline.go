@@ -1,9 +1,6 @@
 package guard
 
-import (
-	"context"
-	"net/http"
-)
+import "net/http"
 
 // Middleware is the standard plug: it wraps a handler in another one.
 type Middleware = func(http.Handler) http.Handler
@@ -22,14 +19,19 @@ type Pipeline struct {
 // Then returns h behind the stages. Each request gets an [Exchange], found by [FromContext].
 func (p Pipeline) Then(h http.Handler) http.Handler {
 	stages := []Middleware{p.Trace, p.Recover, p.Shape, p.Deadline, p.Identify, p.Quota}
+	phases := []Phase{4: Identifying, 5: Counting} // by stage, those behind the deadline
+	h = entering(Handling, h)
 	for i := len(stages) - 1; i >= 0; i-- {
-		if stages[i] != nil {
-			h = stages[i](h)
+		if stages[i] == nil {
+			continue
+		}
+		if h = stages[i](h); phases[i] != 0 {
+			h = entering(phases[i], h)
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x, ctx := newExchange(w, r)
-		defer x.cancel(context.Canceled)
-		h.ServeHTTP(&x.out, r.WithContext(ctx))
+		x := newExchange(w, r)
+		defer x.scope.end()
+		h.ServeHTTP(&x.out, &x.request)
 	})
 }

@@ -36,7 +36,10 @@ func recovered(log *slog.Logger, x *Exchange, r *http.Request, v any) {
 	if p.Value == http.ErrAbortHandler {
 		panic(http.ErrAbortHandler)
 	}
-	x.Decide("panic")
+	x.Write(func(j *Journal) {
+		j.Decide("panic")
+		j.panic = p
+	})
 	log.Error("panic", "request_id", x.ID, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
 	if !x.out.refuse(r, problem.Internal, false) {
 		panic(http.ErrAbortHandler)

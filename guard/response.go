@@ -22,8 +22,13 @@ type response struct {
 	w  http.ResponseWriter
 	rc *http.ResponseController
 
+	worker *worker // runs the handler; nil without a deadline
+	pace   *Pace
+
 	mu       sync.Mutex
-	header   http.Header // the handler's; nil until Deadline splits it from the server's
+	apart    bool        // the handler's headers are kept from the server's, see split
+	header   http.Header // the handler's; made when it first asks
+	staged   fields      // what stages have set before that
 	id       []string    // the request id's header
 	status   int
 	written  int64
@@ -45,22 +50,59 @@ func (o *response) control() *http.ResponseController {
 	return o.rc
 }
 
-// split gives the handler a header map of its own, so that a 504 written meanwhile neither races
-// with it nor carries half of its headers.
+// split keeps the handler's headers apart from here on, so that a 504 written meanwhile neither races
+// with them nor carries half of them.
 func (o *response) split() {
-	o.header = make(http.Header)
-	if id := o.w.Header()[problem.RequestIDHeader]; id != nil {
-		o.id = id
-		o.header[problem.RequestIDHeader] = id
-	}
+	o.apart, o.id = true, o.w.Header()[problem.RequestIDHeader]
 }
 
 // Header returns the map of the response that is being prepared.
 func (o *response) Header() http.Header {
-	if o.header != nil {
-		return o.header
+	if !o.apart {
+		return o.w.Header()
 	}
-	return o.w.Header()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.own()
+}
+
+// own returns the handler's map. Many handlers never ask, and a map that is filled only to be copied
+// is what a fast path cannot pay.
+func (o *response) own() http.Header {
+	if o.header == nil {
+		o.header = make(http.Header)
+		if o.id != nil {
+			o.header[problem.RequestIDHeader] = o.id
+		}
+		o.staged.set(o.header)
+	}
+	return o.header
+}
+
+// fields are headers of one value each, values[i] that of names[i].
+type fields struct{ names, values []string }
+
+func (f fields) set(h http.Header) {
+	for i, name := range f.names {
+		h[name] = f.values[i : i+1 : i+1]
+	}
+}
+
+// SetHeaders sets names[i], in canonical form, to values[i]; the response keeps both slices. Stages
+// outside this package find it by its shape (interface{ SetHeaders(names, values []string) }) and fall
+// back to Header: before the handler has asked for its map none is needed.
+func (o *response) SetHeaders(names, values []string) {
+	f := fields{names, values}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case !o.apart:
+		f.set(o.w.Header())
+	case o.header == nil && o.staged.names == nil:
+		o.staged = f
+	default:
+		f.set(o.own())
+	}
 }
 
 // WriteHeader sends an informational or the final status.
@@ -81,9 +123,9 @@ func (o *response) WriteHeader(status int) {
 func (o *response) inform(status int) {
 	real := o.w.Header()
 	kept := maps.Clone(real)
-	if o.header != nil {
+	if o.apart {
 		clear(real)
-		maps.Copy(real, o.header)
+		maps.Copy(real, o.own())
 	}
 	o.w.WriteHeader(status)
 	clear(real)
@@ -93,17 +135,61 @@ func (o *response) inform(status int) {
 func (o *response) commit(status int) {
 	o.status = status
 	o.first = time.Now()
-	if o.header != nil {
-		maps.Copy(o.w.Header(), o.header)
-	}
-	if o.id != nil {
-		o.w.Header()[problem.RequestIDHeader] = o.id // an upstream's own id does not replace ours
-	}
-	if isStream(status, o.w.Header()) {
-		o.touch()
-		o.streaming.Store(true)
+	if isStream(status, o.merge()) {
+		o.stream()
 	}
 	o.w.WriteHeader(status)
+}
+
+// merge puts the handler's headers into the server's.
+func (o *response) merge() http.Header {
+	h := o.w.Header()
+	if o.header == nil {
+		o.staged.set(h)
+		return h
+	}
+	maps.Copy(h, o.header)
+	if o.id != nil {
+		h[problem.RequestIDHeader] = o.id // an upstream's own id does not replace ours
+	}
+	return h
+}
+
+// finish is the end of a handler: one that wrote nothing has an answer too, of headers alone.
+func (o *response) finish() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closed:
+	case o.status == 0:
+		o.merge()
+	default:
+		o.trail()
+	}
+}
+
+// trail passes on the trailers, which a handler sets after its headers were sent: what it announced, and
+// what says so by its name (see [http.TrailerPrefix]).
+func (o *response) trail() {
+	h := o.w.Header()
+	announced := h["Trailer"]
+	for name, values := range o.header {
+		if strings.HasPrefix(name, http.TrailerPrefix) || lists(announced, name) {
+			h[name] = values
+		}
+	}
+}
+
+// lists says whether name is an element of a header whose lines are lists.
+func lists(lines []string, name string) bool {
+	for _, line := range lines {
+		for element := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(element), name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // isStream recognises answers that have no natural end: server-sent events, gRPC, upgrades.
@@ -113,6 +199,15 @@ func isStream(status int, h http.Header) bool {
 	}
 	kind := h.Get("Content-Type")
 	return strings.HasPrefix(kind, "text/event-stream") || strings.HasPrefix(kind, "application/grpc")
+}
+
+// stream makes the limits of streams count from here on.
+func (o *response) stream() {
+	o.touch()
+	o.streaming.Store(true)
+	if o.worker != nil {
+		o.worker.d.follow(o.worker)
+	}
 }
 
 func (o *response) touch() { o.lastWrite.Store(time.Now().UnixNano()) }
@@ -136,20 +231,17 @@ func (o *response) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// A client must take some bytes every stallLimit, or its connection is cut. The server's own
-// WriteTimeout covers short answers; long ones and streams push it ahead here, a piece at a time.
-const (
-	stallLimit  = 30 * time.Second
-	shortAnswer = 64 << 10
-)
+// shortAnswer is how much the server's own WriteTimeout covers; longer answers and streams push it
+// ahead, a piece at a time.
+const shortAnswer = 64 << 10
 
 func (o *response) extend() {
 	if o.written < shortAnswer && !o.streaming.Load() {
 		return
 	}
 	now := time.Now()
-	if o.extended.Sub(now) < stallLimit/2 {
-		o.extended = now.Add(stallLimit)
+	if o.extended.Sub(now) < o.pace.Stall/2 {
+		o.extended = now.Add(o.pace.Stall)
 		_ = o.control().SetWriteDeadline(o.extended)
 	}
 }
@@ -187,8 +279,7 @@ func (o *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if o.status == 0 {
 		o.status, o.first = http.StatusSwitchingProtocols, time.Now()
 	}
-	o.touch()
-	o.streaming.Store(true)
+	o.stream()
 	watched := watch(conn, rw, o)
 	o.conn = watched
 	return watched, bufio.NewReadWriter(bufio.NewReader(watched), bufio.NewWriter(watched)), nil

@@ -40,6 +40,11 @@ func NewRoutes(list []Route) (*Routes, error) {
 			return nil, fmt.Errorf("route %d: %w", i+1, err)
 		}
 	}
+	if rs.mux != nil {
+		// Without it the mux would look, for each path that no route has, which methods it has. A
+		// list with a route for everything, however that is spelled, refuses it and needs none.
+		_ = rs.add(&rs.other)
+	}
 	return rs, nil
 }
 

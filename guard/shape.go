@@ -27,6 +27,11 @@ type ShapeConfig struct {
 	Routes *Routes
 	// MaxBody is the largest request body in bytes. Default 10 MiB.
 	MaxBody int64
+	// MaxURL is the longest request target in bytes, query included. Default 8 KiB, which
+	// RFC 9110 section 4.1 asks everybody to accept.
+	MaxURL int
+	// Pace is how fast clients must be.
+	Pace Pace
 	// Protected are header names that only Gantry may set; they are removed from requests in
 	// every spelling. Default [IdentityHeaders].
 	Protected []string
@@ -45,6 +50,10 @@ func Shape(cfg ShapeConfig) Middleware {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = 10 << 20
 	}
+	if cfg.MaxURL <= 0 {
+		cfg.MaxURL = 8 << 10
+	}
+	cfg.Pace = cfg.Pace.withDefaults()
 	if cfg.Protected == nil {
 		cfg.Protected = IdentityHeaders
 	}
@@ -54,19 +63,19 @@ func Shape(cfg ShapeConfig) Middleware {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &shaper{cfg: cfg, hosts: newHosts(cfg.AllowedHosts), protected: make(map[string]bool)}
-	for _, name := range cfg.Protected {
-		s.protected[http.CanonicalHeaderKey(name)] = true
-	}
+	s := &shaper{cfg: cfg, hosts: newHosts(cfg.AllowedHosts)}
+	s.fromTrusted = newNames(cfg.Protected)
+	s.fromStranger = newNames(append(cfg.Protected[:len(cfg.Protected):len(cfg.Protected)], problem.RequestIDHeader, TimeoutHeader))
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			x, w, r := ensure(w, r)
-			if d, ok := s.shape(x, w, r); !ok {
-				x.Decide(d.Code)
-				problem.Write(w, r, d)
+			if d := s.shape(x, w, r); d != nil {
+				x.stop(StepShape, d.Code)
+				problem.Write(w, r, *d)
 				return
 			}
 			if s.cors(x, w, r) {
+				x.Write(func(j *Journal) { j.Step(StepShape, "passed") })
 				next.ServeHTTP(w, r)
 			}
 		})
@@ -74,27 +83,53 @@ func Shape(cfg ShapeConfig) Middleware {
 }
 
 type shaper struct {
-	cfg       ShapeConfig
-	hosts     hosts
-	protected map[string]bool
-	warned    sync.Once
+	cfg    ShapeConfig
+	hosts  hosts
+	warned sync.Once
+	// What is removed from requests.
+	fromTrusted, fromStranger names
 }
 
-// shape runs the checks in the order of their cost, and prepares the exchange.
-func (s *shaper) shape(x *Exchange, w http.ResponseWriter, r *http.Request) (problem.Details, bool) {
+// names is a set of header names that tells most others by their first byte.
+type names struct {
+	first [256]bool
+	all   map[string]bool
+}
+
+func newNames(list []string) names {
+	n := names{all: make(map[string]bool)}
+	for _, name := range list {
+		if name = http.CanonicalHeaderKey(name); name != "" {
+			n.first[name[0]], n.all[name] = true, true
+		}
+	}
+	return n
+}
+
+func (n *names) has(name string) bool { return name != "" && n.first[name[0]] && n.all[name] }
+
+// shape runs the checks in the order of their cost, and prepares the exchange. It returns the refusal of
+// the first that fails.
+func (s *shaper) shape(x *Exchange, w http.ResponseWriter, r *http.Request) *problem.Details {
 	x.Client, x.Trusted = ClientAddr(r.RemoteAddr, r.Header["X-Forwarded-For"], s.cfg.TrustedProxies)
 	x.Secure = r.TLS != nil || x.Trusted && r.Header.Get("X-Forwarded-Proto") == "https"
+	x.out.pace = &s.cfg.Pace
 	s.name(x, r)
-	s.answerHeaders(x, w.Header())
+	s.answerHeaders(x, w.Header(), r.Header)
 	x.Route = &s.cfg.Routes.other
-	if d, ok := s.method(w, r); !ok {
-		return d, false
+	CloseUnlessFramed(w, r)
+	if len(r.RequestURI) > s.cfg.MaxURL {
+		closeAfter(w)
+		return &problem.TooLongURL
 	}
-	if d, ok := s.host(w, r); !ok {
-		return d, false
+	if d := s.method(w, r); d != nil {
+		return d
 	}
-	if d, ok := s.path(x, w, r); !ok {
-		return d, false
+	if d := s.host(w, r); d != nil {
+		return d
+	}
+	if d := s.path(x, w, r); d != nil {
+		return d
 	}
 	s.strip(x, r.Header)
 	return s.body(x, w, r)
@@ -138,15 +173,21 @@ var (
 	nosniff  = []string{"nosniff"}
 	deny     = []string{"DENY"}
 	referrer = []string{"strict-origin-when-cross-origin"}
+	private  = []string{"private"}
 	hsts     = []string{"max-age=31536000; includeSubDomains"} // RFC 6797 section 6.1
 )
 
-// answerHeaders are on every answer; a handler that sets one itself wins.
-func (s *shaper) answerHeaders(x *Exchange, h http.Header) {
-	h["X-Request-Id"] = []string{x.ID}
+// answerHeaders are on every answer; a handler that sets one itself wins. What is made for a caller who
+// showed a credential is no shared cache's to keep: RFC 9111 section 3.5 says so of Authorization alone.
+func (s *shaper) answerHeaders(x *Exchange, h, request http.Header) {
+	x.idHeader[0] = x.ID
+	h["X-Request-Id"] = x.idHeader[:]
 	h["X-Content-Type-Options"] = nosniff
 	h["X-Frame-Options"] = deny
 	h["Referrer-Policy"] = referrer
+	if request["Authorization"] != nil || request["Cookie"] != nil {
+		h["Cache-Control"] = private
+	}
 	if x.Secure {
 		h["Strict-Transport-Security"] = hsts
 	}
@@ -159,49 +200,52 @@ var methods = []string{
 
 // method refuses TRACE and CONNECT (RFC 9110 section 9.3) and what is no method of HTTP's: a lower
 // case "get" is one to some upstreams.
-func (s *shaper) method(w http.ResponseWriter, r *http.Request) (problem.Details, bool) {
+func (s *shaper) method(w http.ResponseWriter, r *http.Request) *problem.Details {
 	switch {
 	case slices.Contains(methods, r.Method):
-		return problem.Details{}, true
+		return nil
 	case r.Method == http.MethodTrace, r.Method == http.MethodConnect:
 		w.Header().Set("Allow", strings.Join(methods, ", "))
 		closeAfter(w)
-		return problem.MethodNotAllowed, false
+		return &problem.MethodNotAllowed
 	default:
 		closeAfter(w)
-		return problem.NotImplemented, false
+		return &problem.NotImplemented
 	}
 }
 
 // host checks the authority, of the request target too when it has one (RFC 9112 section 3.2.2):
 // net/http has put that into r.Host.
-func (s *shaper) host(w http.ResponseWriter, r *http.Request) (problem.Details, bool) {
+func (s *shaper) host(w http.ResponseWriter, r *http.Request) *problem.Details {
+	if s.hosts.usual[r.Host] {
+		return nil
+	}
 	name, ok := hostname(r.Host)
 	if !ok {
 		closeAfter(w)
-		return problem.BadHost, false
+		return &problem.BadHost
 	}
 	if !s.hosts.allow(name) {
 		closeAfter(w)
-		return problem.Misdirected, false
+		return &problem.Misdirected
 	}
-	return problem.Details{}, true
+	return nil
 }
 
 // path puts the canonical path into r.URL and finds the route by it.
-func (s *shaper) path(x *Exchange, w http.ResponseWriter, r *http.Request) (problem.Details, bool) {
+func (s *shaper) path(x *Exchange, w http.ResponseWriter, r *http.Request) *problem.Details {
 	raw := rawPath(r)
 	clean, fault := canonicalPath(raw)
 	if fault == pathBad || !setPath(r.URL, clean) {
 		closeAfter(w)
-		return problem.BadPath, false
+		return &problem.BadPath
 	}
 	x.Route = s.cfg.Routes.Match(r)
 	if fault == pathLoose && !x.Route.Loose {
 		closeAfter(w)
-		return problem.BadPath, false
+		return &problem.BadPath
 	}
-	return problem.Details{}, true
+	return nil
 }
 
 // rawPath is the path as it was sent, before net/http decoded it.
@@ -235,30 +279,39 @@ func setPath(u *url.URL, clean string) bool {
 // upstreams read X_User_Id as X-User-Id. net/http has brought all other spellings of a name into
 // one (HTTP field names are case-insensitive, and a name with a space is refused).
 func (s *shaper) strip(x *Exchange, h http.Header) {
+	ours := &s.fromStranger
+	if x.Trusted {
+		ours = &s.fromTrusted
+	}
 	for name := range h {
-		if strings.IndexByte(name, '_') >= 0 || s.protected[name] {
+		if strings.IndexByte(name, '_') >= 0 || ours.has(name) {
 			delete(h, name)
 		}
-	}
-	if !x.Trusted {
-		delete(h, problem.RequestIDHeader)
-		delete(h, TimeoutHeader)
 	}
 }
 
 // body refuses an announced body that is too large before any of it is read, so that a client which
 // waits for 100 Continue never sends it (RFC 9110 section 10.1.1), and bounds what was not announced.
-func (s *shaper) body(x *Exchange, w http.ResponseWriter, r *http.Request) (problem.Details, bool) {
+func (s *shaper) body(x *Exchange, w http.ResponseWriter, r *http.Request) *problem.Details {
 	limit := s.cfg.MaxBody
 	if x.Route.MaxBody > 0 {
 		limit = x.Route.MaxBody
 	}
 	if r.ContentLength > limit {
 		closeAfter(w)
-		return problem.TooLarge, false
+		return &problem.TooLarge
 	}
 	x.bound(r, limit)
-	return problem.Details{}, true
+	return nil
+}
+
+// CloseUnlessFramed has the connection closed after the answer to a request whose end a proxy in front may
+// have seen somewhere else: one that came with Transfer-Encoding. RFC 9112 section 6.1 demands it when
+// Content-Length came too, which net/http hides. Shape does it; what answers beside a [Pipeline] must call it.
+func CloseUnlessFramed(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		closeAfter(w)
+	}
 }
 
 func closeAfter(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
@@ -284,7 +337,7 @@ func (s *shaper) cors(x *Exchange, w http.ResponseWriter, r *http.Request) bool 
 		}
 	}
 	if preflight {
-		x.Decide("cors:preflight")
+		x.stop(StepShape, "cors:preflight")
 		w.WriteHeader(http.StatusNoContent)
 		return false
 	}

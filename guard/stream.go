@@ -9,12 +9,17 @@ import (
 // an idle one can be cut. It first hands out what the server had already read.
 type watchedConn struct {
 	net.Conn
-	pending *bufio.Reader
-	out     *response
+	pending   *bufio.Reader
+	out       *response
+	deadlines *Deadlines // which close it at the end; nil without that stage
 }
 
 func watch(conn net.Conn, rw *bufio.ReadWriter, out *response) net.Conn {
 	c := &watchedConn{Conn: conn, out: out}
+	if out.worker != nil {
+		c.deadlines = out.worker.d
+		c.deadlines.adopt(c)
+	}
 	if rw.Reader.Buffered() > 0 {
 		c.pending = rw.Reader
 	}
@@ -43,4 +48,22 @@ func (c *watchedConn) Write(p []byte) (int, error) {
 		c.out.touch()
 	}
 	return n, err
+}
+
+// Close closes the connection, and has it forgotten.
+func (c *watchedConn) Close() error {
+	if c.deadlines != nil {
+		c.deadlines.drop(c)
+	}
+	return c.Conn.Close()
+}
+
+// CloseWrite ends one direction, as a TCP or TLS connection can, so that a peer which is done
+// speaking still hears the other.
+func (c *watchedConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return c.Close()
+	}
+	return half.CloseWrite()
 }

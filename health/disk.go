@@ -44,6 +44,15 @@ func room(usage *disk.UsageStat, minBytes, minInodes uint64) error {
 	return nil
 }
 
+// FreeShare is the part, 0 to 1, of dir's file system that this user may still fill.
+func FreeShare(ctx context.Context, dir string) (float64, error) {
+	usage, err := disk.UsageWithContext(ctx, dir)
+	if err != nil || usage.Total == 0 {
+		return 0, err
+	}
+	return float64(usage.Free) / float64(usage.Total), nil
+}
+
 // probeName is fixed, so that what a killed process leaves behind is overwritten, not piled up.
 const probeName = ".gantry-health"
 

@@ -36,6 +36,15 @@ func TestTooFewBytesOrInodesFailTheDisk(t *testing.T) {
 	wantFault(t, health.Disk(dir, 0, math.MaxUint64), time.Second, "no-inodes")
 }
 
+func TestTheFreeShareIsAPart(t *testing.T) {
+	if share, err := health.FreeShare(t.Context(), t.TempDir()); err != nil || share <= 0 || share >= 1 {
+		t.Errorf("free share = %v, %v", share, err)
+	}
+	if _, err := health.FreeShare(t.Context(), filepath.Join(t.TempDir(), "gone")); err == nil {
+		t.Error("a directory that is not there has a free share")
+	}
+}
+
 func TestAMissingDirectoryFailsTheDisk(t *testing.T) {
 	wantFault(t, health.Disk(filepath.Join(t.TempDir(), "gone"), 0, 0), time.Second, "unusable")
 }

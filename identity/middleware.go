@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/gantryhq/gantry/problem"
 )
@@ -20,11 +21,12 @@ const (
 	Refused            // 400 or 401: the token is not acceptable; see Reason
 	KeysMissing        // 503: nobody can say
 	Limited            // one of the Door's funcs has answered
+	Barred             // the token is good, but Door.Bar has a reason against its bearer
 )
 
 // String returns the result as one word for a log field or a metric label.
 func (r Result) String() string {
-	names := [...]string{"unknown", "passed", "anonymous", "missing", "refused", "keys_missing", "limited"}
+	names := [...]string{"unknown", "passed", "anonymous", "missing", "refused", "keys_missing", "limited", "barred"}
 	if r < 0 || int(r) >= len(names) {
 		return names[Unknown]
 	}
@@ -40,7 +42,7 @@ type Outcome struct {
 	Cached bool
 	// Cookie says that the token came as a session cookie.
 	Cookie bool
-	// Principal is the caller when Result is Passed.
+	// Principal is the caller when Result is Passed or Barred.
 	Principal *Principal
 }
 
@@ -51,10 +53,18 @@ type Door struct {
 	// Secure says whether the client's own connection is encrypted, which a proxy in front may know
 	// better; nil means r.TLS. It decides which Origin is our own.
 	Secure func(*http.Request) bool
+	// Arrived is when a request came, the time at which a remembered token is judged; nil asks
+	// Config.Now. Whoever has read the clock for the request saves reading it again.
+	Arrived func(*http.Request) time.Time
+	// Bar is asked about every verified caller, and gives the answer for one who must not come in: whose
+	// session was ended (problem.InvalidToken), say, or whose account is suspended. It is asked
+	// for each request, also of a cached token, so it should look nothing up elsewhere.
+	Bar func(*Principal) (answer problem.Details, barred bool)
 	// BeforeVerify is asked before the signature of an unknown token is checked; false means that
 	// it has answered the request itself.
 	BeforeVerify func(http.ResponseWriter, *http.Request) bool
-	// BeforeRefuse is asked before a refusal is written; false means that it has answered itself.
+	// BeforeRefuse is asked before a refusal is written; false means that it has answered itself. Of a
+	// barred caller the request's context has the principal.
 	BeforeRefuse func(http.ResponseWriter, *http.Request) bool
 	// Seen is told the outcome of each request whose token was looked at, before the handler runs
 	// or after the refusal was written.
@@ -64,7 +74,7 @@ type Door struct {
 // Middleware returns a handler wrapper that lets in whom door's mode allows, with the principal in
 // the request's context (see [FromContext]), and refuses all others in one and the same way.
 func (v *Verifier) Middleware(door Door) func(http.Handler) http.Handler {
-	door = door.withDefaults()
+	door = door.withDefaults(v.cfg.Now)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			mode := door.Mode(r)
@@ -96,13 +106,19 @@ func withPrincipal(r *http.Request, p *Principal) *http.Request {
 	return r.WithContext(NewContext(r.Context(), p))
 }
 
-func (d Door) withDefaults() Door {
+func (d Door) withDefaults(now func() time.Time) Door {
 	ask := func(http.ResponseWriter, *http.Request) bool { return true }
 	if d.Mode == nil {
 		d.Mode = func(*http.Request) Mode { return Required }
 	}
 	if d.Secure == nil {
 		d.Secure = func(r *http.Request) bool { return r.TLS != nil }
+	}
+	if d.Arrived == nil {
+		d.Arrived = func(*http.Request) time.Time { return now() }
+	}
+	if d.Bar == nil {
+		d.Bar = func(*Principal) (none problem.Details, barred bool) { return none, false }
 	}
 	if d.BeforeVerify == nil {
 		d.BeforeVerify = ask
@@ -131,7 +147,7 @@ func (v *Verifier) admit(w http.ResponseWriter, r *http.Request, door Door, mode
 		outcome.Result = Missing
 		return outcome, nil
 	}
-	p, known := v.Cached(given.token)
+	p, known := v.cache.get(given.token, door.Arrived(r))
 	if !known {
 		if !door.BeforeVerify(w, r) {
 			outcome.Result = Limited
@@ -146,7 +162,12 @@ func (v *Verifier) admit(w http.ResponseWriter, r *http.Request, door Door, mode
 		outcome.Result, outcome.Reason = Refused, BadParty
 		return outcome, nil
 	}
-	outcome.Result, outcome.Cached, outcome.Principal = Passed, known, p
+	outcome.Cached, outcome.Principal = known, p
+	if answer, barred := door.Bar(p); barred {
+		outcome.Result = Barred
+		return outcome, answer
+	}
+	outcome.Result = Passed
 	return outcome, nil
 }
 
@@ -171,6 +192,9 @@ func (d Door) refuse(w http.ResponseWriter, r *http.Request, o Outcome, err erro
 	if o.Result == Limited {
 		return o
 	}
+	if o.Result == Barred {
+		r = withPrincipal(r, o.Principal)
+	}
 	if !d.BeforeRefuse(w, r) {
 		o.Result = Limited
 		return o
@@ -181,6 +205,8 @@ func (d Door) refuse(w http.ResponseWriter, r *http.Request, o Outcome, err erro
 		problem.Write(w, r, problem.Unauthenticated)
 	case o.Result == KeysMissing:
 		problem.Write(w, r, unavailable(err))
+	case o.Result == Barred:
+		bar(w, r, err)
 	case o.Reason == SeveralTokens || o.Reason == TokenInQuery:
 		challenge(w, `Bearer error="invalid_request"`)
 		problem.Write(w, r, problem.BadRequest)
@@ -189,6 +215,15 @@ func (d Door) refuse(w http.ResponseWriter, r *http.Request, o Outcome, err erro
 		problem.Write(w, r, problem.InvalidToken)
 	}
 	return o
+}
+
+// bar writes Door.Bar's answer; one that speaks of the token looks like any other refusal of a token.
+func bar(w http.ResponseWriter, r *http.Request, err error) {
+	answer, _ := errors.AsType[problem.Details](err)
+	if answer.Status == http.StatusUnauthorized {
+		challenge(w, `Bearer error="invalid_token"`)
+	}
+	problem.Write(w, r, answer)
 }
 
 func challenge(w http.ResponseWriter, text string) {

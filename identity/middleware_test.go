@@ -15,6 +15,7 @@ import (
 
 	"github.com/gantryhq/gantry/identity"
 	"github.com/gantryhq/gantry/internal/testenv"
+	"github.com/gantryhq/gantry/problem"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -82,6 +83,22 @@ func TestABearerTokenLetsIn(t *testing.T) {
 		}
 		if p := d.outcomes[n].Principal; p == nil || p.Subject != "user_1" {
 			t.Errorf("%q: principal = %+v", scheme, p)
+		}
+	}
+}
+
+func TestARememberedTokenIsJudgedWhenItsRequestArrived(t *testing.T) {
+	arrived := time.Now()
+	d := newDoor(t, identity.Door{Arrived: func(*http.Request) time.Time { return arrived }})
+	token := d.issuer.Mint(nil)
+	for _, tt := range []struct {
+		at     time.Time
+		cached bool
+	}{{arrived, false}, {arrived, true}, {arrived.Add(1000 * time.Hour), false}} {
+		arrived = tt.at
+		d.ask("/", "Authorization", "Bearer "+token)
+		if got := d.last(); got.Result != identity.Passed || got.Cached != tt.cached {
+			t.Errorf("at %v: %v, cached %v; want it passed, cached %v", tt.at, got.Result, got.Cached, tt.cached)
 		}
 	}
 }
@@ -337,6 +354,38 @@ func TestTheDoorIsAskedInOrder(t *testing.T) {
 		if got := strings.Join(asked, " "); w.Code != c.code || got != c.asked || d.last().Result != c.result {
 			t.Errorf("%s: %d, asked %q, %v; want %d, %q, %v", c.name, w.Code, got, d.last().Result, c.code, c.asked, c.result)
 		}
+	}
+}
+
+func TestABarredCallerGetsTheDoorsAnswer(t *testing.T) {
+	var answer problem.Details
+	charged := 0
+	d := newDoor(t, identity.Door{
+		Bar: func(p *identity.Principal) (problem.Details, bool) { return answer, p.Subject == "user_1" },
+		BeforeRefuse: func(_ http.ResponseWriter, r *http.Request) bool {
+			if p, ok := identity.FromContext(r.Context()); ok && p.Subject == "user_1" {
+				charged++
+			}
+			return true
+		},
+	})
+	token := d.issuer.Mint(nil)
+	for _, tt := range []struct {
+		answer    problem.Details
+		status    int
+		challenge string
+	}{
+		{problem.AccountSuspended, 403, ""},
+		{problem.InvalidToken, 401, `Bearer error="invalid_token"`},
+	} {
+		answer = tt.answer
+		w := d.ask("/", "Authorization", "Bearer "+token)
+		if w.Code != tt.status || w.Header().Get("WWW-Authenticate") != tt.challenge || d.last().Result != identity.Barred {
+			t.Errorf("answer = %d %q %v, want %d %q barred", w.Code, w.Header().Get("WWW-Authenticate"), d.last().Result, tt.status, tt.challenge)
+		}
+	}
+	if w := d.ask("/", "Authorization", "Bearer "+d.issuer.Mint(map[string]any{"sub": "user_2"})); w.Code != 200 || charged != 2 {
+		t.Errorf("another caller = %d after %d refusals were charged, want 200 after 2", w.Code, charged)
 	}
 }
 

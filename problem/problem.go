@@ -42,6 +42,8 @@ type Details struct {
 	Violated []string
 	// Faults lists every invalid field of a request.
 	Faults []Fault
+	// Instance is the id of the request; [Write] takes it from the response's header.
+	Instance string
 }
 
 // Fault is one invalid field of a request.
@@ -102,12 +104,12 @@ type body struct {
 
 func (d Details) body() body {
 	return body{
-		Type: d.TypeURI(), Title: d.Title, Status: d.Status, Detail: d.Detail, Code: d.Code,
+		Type: d.TypeURI(), Title: d.Title, Status: d.Status, Detail: d.Detail, Instance: d.Instance, Code: d.Code,
 		RetryAfter: RetrySeconds(d.RetryAfter), Violated: d.Violated, Faults: d.Faults,
 	}
 }
 
-// MarshalJSON prints the members of RFC 9457, without an instance.
+// MarshalJSON prints the members of RFC 9457.
 func (d Details) MarshalJSON() ([]byte, error) { return json.Marshal(d.body()) }
 
 // Write answers r with d and ends the response. Headers already set on w stay, except those that
@@ -124,9 +126,8 @@ func Write(w http.ResponseWriter, r *http.Request, d Details) {
 	if seconds > 0 {
 		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
-	b := d.body()
-	b.Instance = h.Get(RequestIDHeader)
-	text := encode(b)
+	d.Instance = h.Get(RequestIDHeader)
+	text := encode(d.body())
 	h.Set("Content-Type", ContentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func front(t *testing.T, target string, cfg Config) *httptest.Server {
+func front(t testing.TB, target string, cfg Config) *httptest.Server {
 	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
@@ -175,48 +175,5 @@ func TestLocalAddressesNeedTheirName(t *testing.T) {
 	}
 	if !namesLoopback("localhost") || !namesLoopback("127.0.0.1") || namesLoopback("evil.example") {
 		t.Error("namesLoopback is wrong")
-	}
-}
-
-func TestBreaker(t *testing.T) {
-	now := time.Unix(0, 0)
-	b := newBreaker()
-	for range 9 {
-		b.record(now, false)
-	}
-	if _, ok := b.allow(now); !ok {
-		t.Error("it opened at nine failures")
-	}
-	b.record(now, false)
-	if wait, ok := b.allow(now); ok || wait != breakerPause {
-		t.Errorf("at ten: %v, %v; want closed for %v", wait, ok, breakerPause)
-	}
-	for pause := breakerPause; pause < breakerMax; pause = min(2*pause, breakerMax) {
-		now = now.Add(pause)
-		if _, ok := b.allow(now); !ok {
-			t.Fatalf("no trial after %v", pause)
-		}
-		if _, ok := b.allow(now); ok {
-			t.Error("two trials at once")
-		}
-		b.record(now, false)
-		if wait, _ := b.allow(now); wait != min(2*pause, breakerMax) {
-			t.Errorf("the pause after %v is %v", pause, wait)
-		}
-	}
-	now = now.Add(breakerMax)
-	b.allow(now)
-	b.record(now, true)
-	if _, ok := b.allow(now); !ok || b.isOpen(now) {
-		t.Error("a good trial did not close it")
-	}
-	for range 100 {
-		b.record(now, true)
-	}
-	for range 30 {
-		b.record(now, false)
-	}
-	if b.isOpen(now) {
-		t.Error("30 failures of the last 100 opened it")
 	}
 }

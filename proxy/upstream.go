@@ -16,7 +16,9 @@ import (
 type Upstream struct {
 	url       *url.URL
 	transport *http.Transport
+	fresh     *http.Transport // keeps no connections; for second tries
 	breaker   *breaker
+	budget    *budget
 }
 
 var errAddress = errors.New("address is not allowed for this upstream")
@@ -34,7 +36,7 @@ func NewUpstream(target *url.URL, cfg Config) (*Upstream, error) {
 		KeepAlive: 30 * time.Second,
 		Control:   addressRule{local: namesLoopback(target.Hostname()), linkLocal: cfg.AllowLinkLocal}.control,
 	}
-	u := &Upstream{url: target, breaker: newBreaker()}
+	u := &Upstream{url: target, breaker: newBreaker(), budget: newBudget()}
 	u.transport = &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSHandshakeTimeout:    5 * time.Second,
@@ -49,6 +51,8 @@ func NewUpstream(target *url.URL, cfg Config) (*Upstream, error) {
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
 	}
+	u.fresh = u.transport.Clone()
+	u.fresh.DisableKeepAlives = true
 	return u, nil
 }
 

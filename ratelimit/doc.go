@@ -13,6 +13,10 @@
 // remembered: knocking does not lengthen the wait.
 //
 // A [Limiter] is the policy: who is charged for what. A [Store] keeps the logs: [Memory] in this
-// process, another one for several instances. The two meet in [Charge]: one decision is a list of
-// charges that are admitted together or not at all.
+// process, the one of ratelimit/valkey for several instances. The two meet in [Charge]: one decision is
+// a list of charges that are admitted together or not at all.
+//
+// When a shared store fails the limiter decides alone, from a log that knows what this process
+// admitted before, with the limits divided by the number of instances. Five failures within a second
+// and it stops asking; [Limiter.Run] finds out when the store is back, and [Limiter.Status] tells.
 package ratelimit

@@ -23,32 +23,33 @@ func (l *Limiter) Middleware(caller func(*http.Request) Caller) func(http.Handle
 
 // Admit charges a request. It reports true with the rate headers set, or false when it has answered.
 func (l *Limiter) Admit(w http.ResponseWriter, r *http.Request, c Caller) bool {
-	d, err := l.Allow(r.Context(), c)
-	return l.answer(w, r, d, err, true)
+	var d Decision
+	err := l.decide(r.Context(), &c, true, &d)
+	return l.answer(w, r, c.Arrived, &d, err, true)
 }
 
 // Look answers 429 if an address has no budget left, and otherwise does nothing. It stands before
 // the verification of an unknown token, so that forged ones cost no cryptography.
 func (l *Limiter) Look(w http.ResponseWriter, r *http.Request, addr netip.Addr) bool {
 	d, err := l.Peek(r.Context(), addr)
-	return l.answer(w, r, d, err, !d.Allowed)
+	return l.answer(w, r, time.Time{}, &d, err, !d.Allowed)
 }
 
-func (l *Limiter) answer(w http.ResponseWriter, r *http.Request, d Decision, err error, headers bool) bool {
+func (l *Limiter) answer(w http.ResponseWriter, r *http.Request, arrived time.Time, d *Decision, err error, headers bool) bool {
+	if l.cfg.Seen != nil && (headers || err != nil) {
+		l.cfg.Seen(r, *d)
+	}
 	if err != nil {
 		problem.Write(w, r, problem.Reduced.After(time.Second))
 		return false
 	}
-	if l.cfg.Seen != nil && headers {
-		l.cfg.Seen(r, d)
-	}
 	if headers {
-		setHeaders(w.Header(), &d, time.Now())
+		setHeaders(w, d, arrived)
 	}
 	if d.Allowed {
 		return true
 	}
-	problem.Write(w, r, refusal(&d))
+	problem.Write(w, r, refusal(d))
 	return false
 }
 
@@ -79,39 +80,49 @@ func whom(policy string) string {
 
 // setHeaders describes the visible quota: RateLimit and RateLimit-Policy as lists of structured
 // fields (draft-ietf-httpapi-ratelimit-headers, RFC 9651), and the older X-RateLimit-* with the reset
-// as seconds since 1970. All five share one string and one array.
-func setHeaders(h http.Header, d *Decision, now time.Time) {
+// as seconds since 1970. A response that has a place for them (a method SetHeaders(names, values
+// []string)) takes them as they are.
+func setHeaders(w http.ResponseWriter, d *Decision, now time.Time) {
+	if now.IsZero() {
+		now = time.Now()
+	}
 	if d.Mode != Shared {
-		h.Set("X-Gantry-Ratelimit-Mode", d.Mode.String())
+		w.Header().Set("X-Gantry-Ratelimit-Mode", d.Mode.String())
 	}
 	q, ok := d.Binding()
 	if !ok {
 		return
 	}
-	var buf [192]byte
-	b := buf[:0]
-	var at [6]int
-	window, reset := int64(q.Rate.Window/time.Second), seconds(q.Reset)
-	b = append(append(append(b, '"'), q.Policy...), `";q=`...)
-	b = append(strconv.AppendInt(b, int64(q.Rate.Limit), 10), ";w="...)
-	b = strconv.AppendInt(b, window, 10)
-	at[1] = len(b)
-	b = append(append(append(b, '"'), q.Policy...), `";r=`...)
-	b = append(strconv.AppendInt(b, int64(q.Remaining), 10), ";t="...)
-	b = strconv.AppendInt(b, min(reset, window), 10)
-	at[2] = len(b)
-	b = strconv.AppendInt(b, int64(q.Rate.Limit), 10)
-	at[3] = len(b)
-	b = strconv.AppendInt(b, int64(q.Remaining), 10)
-	at[4] = len(b)
-	b = strconv.AppendInt(b, now.Unix()+reset, 10)
-	at[5] = len(b)
-	text := string(b)
-	values := new([5]string)
-	for i, name := range rateHeaders {
-		values[i] = text[at[i]:at[i+1]]
-		h[name] = values[i : i+1 : i+1]
+	values := render(&q, now)
+	if place, ok := w.(interface{ SetHeaders(names, values []string) }); ok {
+		place.SetHeaders(rateHeaders[:], values[:])
+		return
 	}
+	for i, name := range rateHeaders {
+		w.Header()[name] = values[i : i+1 : i+1]
+	}
+}
+
+// render returns the values of rateHeaders. All are parts of one string: the older ones repeat numbers
+// of the newer.
+func render(q *Quota, now time.Time) *[5]string {
+	var buf [128]byte
+	window, reset := int64(q.Rate.Window/time.Second), seconds(q.Reset)
+	b, limit, limitEnd := appendItem(buf[:0], q.Policy, ";q=", int64(q.Rate.Limit), ";w=", window)
+	quota := len(b)
+	b, left, leftEnd := appendItem(b, q.Policy, ";r=", int64(q.Remaining), ";t=", min(reset, window))
+	at := len(b)
+	text := string(strconv.AppendInt(b, now.Unix()+reset, 10))
+	return &[5]string{text[:quota], text[quota:at], text[limit:limitEnd], text[left:leftEnd], text[at:]}
+}
+
+// appendItem appends name with two parameters, and says where the value of the first one stands.
+func appendItem(b []byte, name, key1 string, value1 int64, key2 string, value2 int64) (item []byte, from, to int) {
+	b = append(append(append(append(b, '"'), name...), '"'), key1...)
+	from = len(b)
+	b = strconv.AppendInt(b, value1, 10)
+	to = len(b)
+	return strconv.AppendInt(append(b, key2...), value2, 10), from, to
 }
 
 var rateHeaders = [5]string{"Ratelimit-Policy", "Ratelimit", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"}

@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -203,6 +202,44 @@ func TestHeadersFollowTheDraft(t *testing.T) {
 	}
 }
 
+func TestResetCountsFromTheArrival(t *testing.T) {
+	l := limiter(t, Config{PerUser: Rate{3, time.Minute}}, nil)
+	now := time.Now()
+	for arrived, base := range map[time.Time]int64{{}: now.Unix(), now.Add(-time.Hour): now.Unix() - 3600} {
+		w := httptest.NewRecorder()
+		l.Admit(w, httptest.NewRequest("GET", "/", nil), Caller{User: "user_1", Arrived: arrived})
+		reset, err := strconv.ParseInt(w.Header().Get("X-RateLimit-Reset"), 10, 64)
+		if err != nil || reset <= base || reset > base+120 {
+			t.Errorf("arrived %v: reset = %d, %v; want it within a minute of %d", arrived, reset, err, base)
+		}
+	}
+}
+
+// place is a response that takes headers without a map.
+type place struct {
+	http.ResponseWriter
+	names, values []string
+}
+
+func (p *place) SetHeaders(names, values []string) { p.names, p.values = names, values }
+
+func TestAResponseMayTakeTheHeadersInPlace(t *testing.T) {
+	l := limiter(t, Config{}, nil)
+	plain := httptest.NewRecorder()
+	inPlace := &place{ResponseWriter: httptest.NewRecorder()}
+	arrived := time.Now()
+	l.Admit(plain, httptest.NewRequest("GET", "/", nil), Caller{User: "user_1", Arrived: arrived})
+	l.Admit(inPlace, httptest.NewRequest("GET", "/", nil), Caller{User: "user_2", Arrived: arrived})
+	for i, name := range inPlace.names {
+		if got, want := inPlace.values[i], plain.Header()[name]; len(want) != 1 || got != want[0] {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	if len(inPlace.names) != len(plain.Header()) || len(inPlace.Header()) != 0 {
+		t.Errorf("headers = %v and %v, want %v in place", inPlace.names, inPlace.Header(), plain.Header())
+	}
+}
+
 func item(t *testing.T, h http.Header, name string) httpsfv.Item {
 	t.Helper()
 	list, err := httpsfv.UnmarshalList(h.Values(name))
@@ -253,8 +290,6 @@ func TestGlobalRefusalNamesNoNumber(t *testing.T) {
 		t.Errorf("body = %s", body)
 	}
 }
-
-var errDown = errors.New("down")
 
 type downStore struct{}
 

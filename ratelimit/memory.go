@@ -109,37 +109,39 @@ type Stats struct {
 func (m *Memory) Stats() Stats { return Stats{Keys: m.keys.Load(), Bytes: m.bytes.Load()} }
 
 // Take implements [Store]. The only error is [ErrCharges].
-func (m *Memory) Take(_ context.Context, charges []Charge) (Decision, error) {
-	return m.decide(charges, true)
+func (m *Memory) Take(_ context.Context, charges []Charge) (d Decision, err error) {
+	err = m.decide(charges, true, &d)
+	return d, err
 }
 
 // Peek implements [Store]. The only error is [ErrCharges].
-func (m *Memory) Peek(_ context.Context, charges []Charge) (Decision, error) {
-	return m.decide(charges, false)
+func (m *Memory) Peek(_ context.Context, charges []Charge) (d Decision, err error) {
+	err = m.decide(charges, false, &d)
+	return d, err
 }
 
 // decide is a decision from beginning to end.
-func (m *Memory) decide(charges []Charge, record bool) (d Decision, err error) {
-	var a ask
-	if err := a.open(m, charges); err != nil {
-		return d, err
+func (m *Memory) decide(charges []Charge, record bool, d *Decision) error {
+	a := ask{m: m, charges: charges}
+	if err := a.open(); err != nil {
+		return err
 	}
 	a.lock()
-	now := a.judge(&d)
+	now := a.judge(d)
 	if d.Allowed && record && !a.record(now) {
 		d.Allowed, d.Full, d.Wait = false, true, a.fullWait(now)
 	}
 	a.unlock()
-	a.fill(&d, now, record)
+	a.fill(d, now, record)
 	m.tidy(now)
-	return d, nil
+	return nil
 }
 
 // observe records admissions that another store made, whatever this one would have said.
 func (m *Memory) observe(charges []Charge) {
-	var a ask
+	a := ask{m: m, charges: charges}
 	var d Decision
-	if a.open(m, charges) != nil {
+	if a.open() != nil {
 		return
 	}
 	a.lock()
@@ -196,11 +198,11 @@ type ask struct {
 }
 
 // open checks the charges and names their logs.
-func (a *ask) open(m *Memory, charges []Charge) error {
+func (a *ask) open() error {
+	m, charges := a.m, a.charges
 	if len(charges) == 0 || len(charges) > MaxCharges {
 		return fmt.Errorf("%w: %d of them", ErrCharges, len(charges))
 	}
-	a.m, a.charges = m, charges
 	for i := range charges {
 		if err := charges[i].Rate.Validate(); err != nil {
 			return fmt.Errorf("%w: policy %s: %w", ErrCharges, charges[i].Policy, err)

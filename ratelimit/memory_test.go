@@ -2,50 +2,13 @@ package ratelimit
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 )
-
-func TestTraces(t *testing.T) {
-	var f struct {
-		Traces []struct {
-			Name   string
-			Limit  int
-			Window int64   `json:"window_ms"`
-			T      []int64 `json:"t_ms"`
-			Admit  string  `json:"expect_admit"`
-			Wait   []int64 `json:"expect_wait_ms"`
-		}
-	}
-	b, err := os.ReadFile("../../shared/vectors/gantry/ratelimit_traces.json")
-	if err != nil {
-		t.Skipf("the shared test vectors are absent: %v", err)
-	}
-	if err := json.Unmarshal(b, &f); err != nil {
-		t.Fatal(err)
-	}
-	checked := 0
-	for _, tr := range f.Traces {
-		now := time.Unix(0, 0)
-		m, _ := NewMemory(MemoryConfig{Now: func() time.Time { return now }})
-		c := []Charge{{Policy: "user", Key: "k", Rate: Rate{tr.Limit, time.Duration(tr.Window) * time.Millisecond}}}
-		for i, ms := range tr.T {
-			now = time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond)
-			d, err := m.Take(context.Background(), c)
-			if err != nil || d.Allowed != (tr.Admit[i] == '1') || d.Wait != time.Duration(tr.Wait[i])*time.Millisecond {
-				t.Fatalf("%s #%d: %v %v %v, want %c %d", tr.Name, i, d.Allowed, d.Wait, err, tr.Admit[i], tr.Wait[i])
-			}
-			checked++
-		}
-	}
-	t.Logf("%d traces, %d requests", len(f.Traces), checked)
-}
 
 func TestExactlyTheLimitOfManyAtOnceIsAdmitted(t *testing.T) {
 	m, _ := NewMemory(MemoryConfig{})

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -24,6 +25,25 @@ type Charge struct {
 	// Hidden keeps Limit and Remaining from clients: how much the whole service takes is not
 	// theirs to know.
 	Hidden bool
+}
+
+// CheckCharges is for a [Store] to begin with: it returns nil or wraps [ErrCharges].
+func CheckCharges(charges []Charge) error {
+	if len(charges) == 0 || len(charges) > MaxCharges {
+		return fmt.Errorf("%w: %d of them", ErrCharges, len(charges))
+	}
+	for i := range charges {
+		c := &charges[i]
+		if err := c.Rate.Validate(); err != nil {
+			return fmt.Errorf("%w: policy %s: %w", ErrCharges, c.Policy, err)
+		}
+		for j := range i {
+			if charges[j].Policy == c.Policy && charges[j].Key == c.Key {
+				return fmt.Errorf("%w: policy %s names one log twice", ErrCharges, c.Policy)
+			}
+		}
+	}
+	return nil
 }
 
 // Store keeps the logs of admissions. A store of several instances answers each call with one
@@ -125,15 +145,19 @@ const (
 	Local
 	// Open is nobody: the store fails and requests are let through.
 	Open
+	// Closed is nobody: the store fails and requests are refused.
+	Closed
 )
 
-// String returns "shared", "local" or "open".
+// String returns "shared", "local", "open" or "closed".
 func (m Mode) String() string {
 	switch m {
 	case Local:
 		return "local"
 	case Open:
 		return "open"
+	case Closed:
+		return "closed"
 	default:
 		return "shared"
 	}

@@ -18,27 +18,47 @@ import (
 
 type callerKey struct{}
 
-// service is the handler over a real store; the caller's subject comes in a header of the test.
+// service is the handler over a real store; the caller's subject comes in a header of the test, and
+// "admin" is one.
 func service(t testing.TB) (http.Handler, *sqlite.Store) {
+	t.Helper()
+	store := openStore(t)
+	return handlerOf(t, users.NewService(store, users.Config{})), store
+}
+
+func openStore(t testing.TB) *sqlite.Store {
 	t.Helper()
 	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "users.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	h, err := users.NewHandler(users.NewService(store, users.Config{}), users.HandlerConfig{Caller: func(ctx context.Context) (users.Claims, bool) {
+	return store
+}
+
+func handlerOf(t testing.TB, s *users.Service) http.Handler {
+	t.Helper()
+	caller := func(ctx context.Context) (users.Claims, bool) {
 		c, ok := ctx.Value(callerKey{}).(users.Claims)
 		return c, ok
+	}
+	h, err := users.NewHandler(s, users.HandlerConfig{Caller: caller, Admin: func(ctx context.Context) bool {
+		c, _ := caller(ctx)
+		return c.Subject == "admin"
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if subject := r.Header.Get("Subject"); subject != "" {
-			r = r.WithContext(context.WithValue(r.Context(), callerKey{}, users.Claims{Issuer: "https://i.example", Subject: subject, Email: "a@example.com", Name: "Ann"}))
+			r = r.WithContext(context.WithValue(r.Context(), callerKey{}, claims(subject)))
 		}
 		h.ServeHTTP(w, r)
-	}), store
+	})
+}
+
+func claims(subject string) users.Claims {
+	return users.Claims{Issuer: "https://i.example", Subject: subject, Email: "a@example.com", Name: "Ann"}
 }
 
 func call(h http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {
@@ -104,8 +124,8 @@ func TestPatchChangesAndClears(t *testing.T) {
 	if w = call(h, "PATCH", "/v1/users/me/", `{}`); w.Header().Get("ETag") != `"v3"` {
 		t.Errorf("an empty patch made %s of v3", w.Header().Get("ETag"))
 	}
-	log, err := store.Events(t.Context(), p.ID, 10)
-	if err != nil || len(log) != 3 || fmt.Sprint(log[0].Fields) != "[bio]" || log[2].Kind != "user.created" {
+	log, err := store.Events(t.Context(), p.ID, 0, 10)
+	if err != nil || len(log) != 3 || fmt.Sprint(log[2].Fields) != "[bio]" || log[0].Kind != users.UserCreated {
 		t.Errorf("events = %+v, %v", log, err)
 	}
 }
@@ -150,8 +170,8 @@ func TestBadBodies(t *testing.T) {
 			t.Errorf("%.40s: %d %s %s, want %d", tt.body, w.Code, w.Header().Get("Content-Type"), w.Body, tt.want)
 		}
 	}
-	if w := call(h, "DELETE", "/v1/users/me/", ""); w.Code != 405 {
-		t.Errorf("DELETE = %d, want 405", w.Code)
+	if w := call(h, "PUT", "/v1/users/me/", ""); w.Code != 405 || w.Header().Get("Allow") != "DELETE, GET, HEAD, PATCH" || w.Header().Get("Content-Type") != "application/problem+json" {
+		t.Errorf("PUT = %d %v, want 405", w.Code, w.Header())
 	}
 }
 

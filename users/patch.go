@@ -6,6 +6,7 @@ import (
 	"net/mail"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -18,7 +19,7 @@ import (
 
 // Patch is a change of a profile: a nil field stays, an empty one is cleared.
 type Patch struct {
-	DisplayName, ImageURL, Bio, Locale, Timezone *string
+	Handle, DisplayName, ImageURL, Bio, Locale, Timezone *string
 }
 
 // field joins a patch's value, its place in the user, and its rule.
@@ -30,6 +31,7 @@ type field struct {
 }
 
 var fields = []field{
+	{"handle", func(p *Patch) **string { return &p.Handle }, func(u *User) *string { return &u.Handle }, handleRule},
 	{"display_name", func(p *Patch) **string { return &p.DisplayName }, func(u *User) *string { return &u.DisplayName }, nameRule},
 	{"image_url", func(p *Patch) **string { return &p.ImageURL }, func(u *User) *string { return &u.ImageURL }, imageRule},
 	{"bio", func(p *Patch) **string { return &p.Bio }, func(u *User) *string { return &u.Bio }, bioRule},
@@ -65,6 +67,28 @@ func (p Patch) apply(u User) (User, []string) {
 		}
 	}
 	return u, changed
+}
+
+var handleShape = regexp.MustCompile(`^[a-z0-9_]{3,30}$`)
+
+// reserved handles would stand where a route does, or speak for the service.
+var reserved = []string{
+	"about", "account", "admin", "administrator", "anonymous", "api", "auth", "docs", "export", "gantry", "health", "help",
+	"login", "logout", "moderator", "null", "official", "openapi", "root", "security", "settings", "signup", "staff", "status",
+	"support", "system", "undefined", "user", "users", "webhooks", "www",
+}
+
+// handleRule allows ASCII only, so that no two handles look the same. "me" is too short already.
+func handleRule(s string) (string, error) {
+	switch {
+	case s == "":
+		return s, nil
+	case !handleShape.MatchString(s):
+		return "", errors.New("must be 3 to 30 lower-case letters a-z, digits or underscores")
+	case slices.Contains(reserved, s):
+		return "", errors.New("is a reserved word")
+	}
+	return s, nil
 }
 
 func nameRule(s string) (string, error) { return line(s, 100) }

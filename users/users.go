@@ -7,26 +7,48 @@
 package users
 
 import (
-	"context"
 	"errors"
 	"time"
 )
 
-// User is one subject of one issuer.
+// User is one subject of one issuer. A deleted one is a tombstone: its personal fields and its
+// handle are empty, its ids, version, times and audit chain stay.
 type User struct {
 	ID          string // ours: random, never reused
 	Issuer      string
 	Subject     string
+	Handle      string // the public name, unique, lower case; "" for none
+	Status      Status
+	Plan        string // decides the limit; "" for the one the token names
 	Email       string
 	DisplayName string
 	ImageURL    string
 	Bio         string
 	Locale      string // BCP 47
 	Timezone    string // IANA
-	Version     int64  // counts changes, from 1
+	Version     int64  // counts changes, from 1; the ETag
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+	// SourceUpdatedAt is the issuer's own time of what was last taken over from it by a webhook or a
+	// reconciliation; zero for never.
+	SourceUpdatedAt time.Time
+	// Events and Head are the length and the newest hash of the audit chain; see [User.Extend].
+	Events int64
+	Head   string
 }
+
+// Status says whether a user may come in. The zero value is none of the three, and no store takes it.
+type Status string
+
+// The three statuses.
+const (
+	Active    Status = "active"
+	Suspended Status = "suspended" // by an admin, until reinstated
+	Deleted   Status = "deleted"   // for ever
+)
+
+// Subject names a caller: an id, and the issuer that gave it.
+type Subject struct{ Issuer, Subject string }
 
 // Claims are what a verified token says of its subject.
 type Claims struct {
@@ -37,36 +59,22 @@ type Claims struct {
 	Actor           string // who acts in the subject's name, "" for itself
 }
 
-// Event is one entry of the append-only audit log.
-type Event struct {
-	ID     int64
-	UserID string
-	Kind   string // "user.created", "user.updated"
-	Actor  string // subject that did it
-	Fields []string
-	At     time.Time
-}
-
 // Errors that callers branch on.
 var (
 	ErrNotFound    = errors.New("no such user")
 	ErrConflict    = errors.New("the user has changed meanwhile")
+	ErrHandleTaken = errors.New("the handle belongs to another user")
+	ErrDeleted     = errors.New("the user was deleted")
+	ErrSuspended   = errors.New("the user is suspended")
 	ErrUnavailable = errors.New("the store cannot be reached")
+	// ErrExhausted says that no connection came free in time; it is an ErrUnavailable too.
+	ErrExhausted = exhausted{}
 )
 
-// Store keeps users and their audit log. Every method is one transaction: it happens whole or not
-// at all, also when its context ends. Times come back in UTC with microseconds.
-type Store interface {
-	// Find returns the user of a subject, or ErrNotFound.
-	Find(ctx context.Context, issuer, subject string) (User, error)
-	// Create stores u and its event, and returns u. When the subject already has a row, that row
-	// is returned and nothing is written: two first requests at once make one user and one event.
-	Create(ctx context.Context, u User, e Event) (User, error)
-	// Update stores u and its event if the stored version is u.Version-1, else ErrConflict; for an
-	// id that does not exist, ErrNotFound.
-	Update(ctx context.Context, u User, e Event) error
-	// Events returns the newest n events of a user, newest first.
-	Events(ctx context.Context, userID string, n int) ([]Event, error)
-	// Ping takes a connection and runs a statement.
-	Ping(ctx context.Context) error
-}
+type exhausted struct{}
+
+// Error implements error.
+func (exhausted) Error() string { return "the store has no free connection" }
+
+// Is makes errors.Is(ErrExhausted, ErrUnavailable) true.
+func (exhausted) Is(target error) bool { return target == ErrUnavailable }

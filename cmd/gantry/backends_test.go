@@ -19,11 +19,14 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/mccutchen/go-httpbin/v2/httpbin"
+
+	"github.com/gantryhq/gantry/internal/testenv"
 )
 
 // What stands behind the door here was not made for it.
 
 func TestHTTPBinBehindTheDoor(t *testing.T) {
+	t.Parallel()
 	d := start(t, upstream(t, httpbin.New().Handler()))
 	h := d.token("user_1")
 	for path, want := range map[string]int{
@@ -46,16 +49,6 @@ func TestHTTPBinBehindTheDoor(t *testing.T) {
 	if res, _ := d.do("GET", "/etag/abc", conditional, nil); res.StatusCode != 304 {
 		t.Errorf("If-None-Match = %d, want 304", res.StatusCode)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // background runs a server until the test ends, and waits for its port.
@@ -87,7 +80,8 @@ func background(t *testing.T, port int, dir, name string, args ...string) {
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 func TestNginxBehindTheDoor(t *testing.T) {
-	dir, port := t.TempDir(), freePort(t)
+	t.Parallel()
+	dir, port := t.TempDir(), testenv.FreePort(t)
 	content := bytes.Repeat([]byte("0123456789abcdef"), 4<<20) // 64 MiB
 	if err := os.WriteFile(filepath.Join(dir, "big.bin"), content, 0o644); err != nil {
 		t.Fatal(err)
@@ -110,7 +104,8 @@ func TestNginxBehindTheDoor(t *testing.T) {
 }
 
 func TestPythonBehindTheDoor(t *testing.T) {
-	dir, port := t.TempDir(), freePort(t)
+	t.Parallel()
+	dir, port := t.TempDir(), testenv.FreePort(t)
 	if err := os.WriteFile(filepath.Join(dir, "hello.txt"), []byte("hello\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +121,7 @@ func TestPythonBehindTheDoor(t *testing.T) {
 }
 
 func TestWebSocketBehindTheDoor(t *testing.T) {
+	t.Parallel()
 	d := start(t, upstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
@@ -161,6 +157,7 @@ func TestWebSocketBehindTheDoor(t *testing.T) {
 }
 
 func TestEachEventArrivesBeforeTheNextIsSent(t *testing.T) {
+	t.Parallel()
 	received := make(chan struct{})
 	d := start(t, "REQUEST_TIMEOUT=500ms", upstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -197,6 +194,7 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestUploadOf100MiBKeepsMemoryFlat(t *testing.T) {
+	t.Parallel()
 	const size = 100 << 20
 	d := start(t, "MAX_BODY_BYTES=209715200", upstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
@@ -230,6 +228,7 @@ func resident(t *testing.T, d *door) (kib int) {
 }
 
 func TestBreakerOpensAndAnswersAtOnce(t *testing.T) {
+	t.Parallel()
 	d := start(t, "UPSTREAM_URL=http://127.0.0.1:1")
 	h := d.token("user_1")
 	for range 10 {

@@ -16,8 +16,12 @@ var version = "dev"
 func main() {
 	ctx, now, stop := signals()
 	defer stop()
+	hangup, replace := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	signal.Notify(replace, syscall.SIGUSR2)
 	os.Exit(cli.Main(ctx, cli.Process{
 		Name: os.Args[0], Args: os.Args[1:], Environ: os.Environ(), Version: version, Now: now,
+		Hangup: hangup, Replace: replace,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}))
 }

@@ -9,15 +9,17 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 )
 
 // Exit codes, the same for every command.
 const (
-	Good     = 0
-	Failed   = 1  // could not run
-	Usage    = 2  // the command line is wrong
-	CutShort = 4  // shutdown lost requests: a second signal, or the drain time was over
-	BadSetup = 78 // configuration refused (EX_CONFIG of sysexits.h)
+	Good       = 0
+	Failed     = 1  // could not run
+	Usage      = 2  // the command line is wrong
+	Incomplete = 3  // the audit's target does not answer, or the audit did not reach its end
+	CutShort   = 4  // shutdown lost requests: a second signal, or the drain time was over
+	BadSetup   = 78 // configuration refused (EX_CONFIG of sysexits.h)
 )
 
 // Process is what a command sees of the outside.
@@ -30,6 +32,10 @@ type Process struct {
 	Version        string
 	// Now ends when the process should stop without waiting any longer.
 	Now context.Context
+	// Hangup tells serve to read its configuration again; nil never does.
+	Hangup <-chan os.Signal
+	// Replace tells serve to start its successor and let it take over; nil never does.
+	Replace <-chan os.Signal
 }
 
 type command struct {
@@ -41,20 +47,34 @@ func commands() []command {
 	return []command{
 		{"serve", "run the front door", serve},
 		{"check", "check the configuration, and with --live what it points to", check},
+		{"alerts", "show and silence alerts, and try whom they reach", alertsCommand},
 		{"token", "print a development token", token},
+		{"top", "watch a running door in the terminal", top},
+		{"users", "look after the users table", usersCommand},
+		{"rollout", "move traffic to a new version, which must prove itself", rolloutCommand},
+		{"audit", "score a running API for production readiness", auditCommand},
+		{"score", "score a report again", scoreCommand},
+		{"replay", "ask again what a report found", replay},
+		{"explain", "say what a probe asks, or what became of a request", explain},
+		{"demo", "show the whole story in two minutes", demoCommand},
 		{"version", "print the version", version},
 	}
 }
 
 // Main runs the command that p.Args name and returns the exit code. When ctx ends, it stops cleanly.
 func Main(ctx context.Context, p Process) int {
+	return dispatch(ctx, p, "gantry", commands(), usage)
+}
+
+// dispatch runs the command that the first argument names, or says which there are.
+func dispatch(ctx context.Context, p Process, program string, list []command, usage func(io.Writer)) int {
 	if len(p.Args) == 0 {
 		usage(p.Stderr)
 		return Usage
 	}
 	name := p.Args[0]
 	p.Args = p.Args[1:]
-	for _, c := range commands() {
+	for _, c := range list {
 		if c.name == name {
 			return c.run(ctx, p)
 		}
@@ -63,7 +83,7 @@ func Main(ctx context.Context, p Process) int {
 		usage(p.Stdout)
 		return Good
 	}
-	fmt.Fprintf(p.Stderr, "gantry: there is no command %q\n\n", name)
+	fmt.Fprintf(p.Stderr, "%s: there is no command %q\n\n", program, name)
 	usage(p.Stderr)
 	return Usage
 }
@@ -73,7 +93,7 @@ func usage(w io.Writer) {
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.synopsis)
 	}
-	fmt.Fprint(w, "\ngantry COMMAND -h shows its flags.\nexit codes: 0 good, 1 could not run, 2 usage, 4 shutdown cut short, 78 configuration refused\n")
+	fmt.Fprint(w, "\ngantry COMMAND -h shows its flags.\nexit codes: 0 good, 1 could not run, or below the gate, 2 usage, 3 audit incomplete, 4 shutdown cut short, 78 configuration refused\n")
 }
 
 // flags makes a command's flag set; parse reports whether to go on, and the code if not.

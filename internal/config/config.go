@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/gantryhq/gantry/alert"
 	"github.com/gantryhq/gantry/identity"
 	"github.com/gantryhq/gantry/ratelimit"
 )
@@ -37,41 +38,64 @@ const (
 
 // Config is the checked configuration of one process.
 type Config struct {
+	Reloadable
+	// Version is that of [Sources].
+	Version     string
 	Environment Environment
 	Debug       bool
-	// SecretKey is the root of the keys for cursors, sessions and pseudonyms. In development
-	// without one, a throwaway key is made.
-	SecretKey Secret
 	// DataDir holds what is written: the SQLite file, the development issuer's key.
 	DataDir             string
 	Listen, AdminListen string
-	AdminToken          Secret
-	AllowedHosts        []string
-	TrustedProxies      []netip.Prefix
-	CORSOrigins         []string
 	Database            Database
+	DBPool              Pool
 	Cache               Store
-	Issuers             []identity.Issuer
+	// Instances is how many processes like this one share the database, for the budget of
+	// connections and for the limiter's fallback.
+	Instances int
+	Issuers   []identity.Issuer
 	// DevIssuer says that Gantry signs its own tokens: development without an issuer.
-	DevIssuer              bool
-	ClerkSecretKey         Secret
-	ClerkWebhookSecret     Secret
-	Limits                 Limits
+	DevIssuer      bool
+	ClerkSecretKey Secret
+	// ClerkAPI is where Clerk's Backend API is.
+	ClerkAPI               *url.URL
 	RequestTimeout         time.Duration
-	MaxBody                int64
 	Upstream               *url.URL // nil: only the built-in routes answer
 	UpstreamHealthPath     string
 	UpstreamAllowLinkLocal bool
-	Routes                 []Route
+	// RolloutCookie names the cookie that tells callers without a token apart in a rollout, "" for none.
+	RolloutCookie string
 	// DrainDelay is how long the door stays open after readiness has gone; DrainTimeout is how
 	// long requests then have to finish.
 	DrainDelay, DrainTimeout time.Duration
-	DBPool                   Pool
 	Log                      Log
-	TLS                      TLS
+	Traces                   Traces
 	SentryDSN                Secret
-	SlackWebhookURL          Secret
-	PagerDutyRoutingKey      Secret
+	Alerting                 Alerting
+}
+
+// Reloadable are the settings that a running process takes over on SIGHUP.
+type Reloadable struct {
+	// SecretKeys are the roots of the keys for cursors, sessions and pseudonyms: the first signs, all
+	// verify. In development there may be none, and the process makes one for itself.
+	SecretKeys     []Secret
+	AdminToken     Secret
+	AllowedHosts   []string
+	TrustedProxies []netip.Prefix
+	CORSOrigins    []string
+	// ClerkWebhookSecrets are decoded signing secrets; a webhook may be signed with any of them. Empty:
+	// there is no webhook route.
+	ClerkWebhookSecrets []Secret
+	// AdminSubjects are the verified subjects that may administer users.
+	AdminSubjects []string
+	Limits        Limits
+	MaxBody       int64
+	MaxURL        int // bytes of the request target
+	Routes        []Route
+	TLS           TLS
+	// AlertRules are the defaults and gantry.yaml's own.
+	AlertRules []alert.Rule
+	// Loaded is all that was read, those settings among it that a running process does not take over.
+	Loaded Loaded
 }
 
 // Database says where users are kept.
@@ -83,8 +107,13 @@ type Database struct {
 
 // Store says where shared, short-lived state is kept.
 type Store struct {
-	Kind string // Memory or Valkey
-	URL  Secret
+	Kind     string   // Memory or Valkey
+	Addrs    []string // host:port; several are a cluster
+	Username string
+	Password Secret
+	DB       int
+	TLS      bool
+	CA       []byte // certificates in PEM form; nil means the system's
 }
 
 // Limits are the rate limits.
@@ -104,7 +133,9 @@ type Route struct {
 	Stream  bool
 	MaxBody int64
 	Loose   bool
-	Line    int
+	// Uncounted requests say nothing about the candidate of a rollout.
+	Uncounted bool
+	Line      int
 }
 
 // Pool bounds database connections.
@@ -117,6 +148,22 @@ type Pool struct {
 type Log struct {
 	File  string
 	Level string
+}
+
+// Traces says where traces go, as the OTEL_ variables do.
+type Traces struct {
+	Endpoint    *url.URL // the whole address; nil: tracing is off
+	Protocol    string   // telemetry.OverGRPC or telemetry.OverHTTP
+	Headers     map[string]Secret
+	Gzip        bool
+	Timeout     time.Duration
+	CA          []byte            // certificates in PEM form; nil means the system's
+	Resource    map[string]string // attributes of this process
+	ParentBased bool
+	Ratio       float64
+	Queue       int // requests
+	Batch       int // spans
+	Delay       time.Duration
 }
 
 // TLS is the certificate of the main port.

@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,74 +49,87 @@ func TestSecretKeyVectors(t *testing.T) {
 	}
 }
 
-func TestNoRandomKeyIsRefused(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	const django = "abcdefghijklmnopqrstuvwxyz0123456789!@#$%^&*(-_=+)"
-	random := func(n int) []byte {
-		b := make([]byte, n)
-		for i := range b {
-			b[i] = byte(r.Uint32())
-		}
-		return b
-	}
-	kinds := map[string]func() string{
-		"django": func() string {
-			b := random(50)
-			for i := range b {
-				b[i] = django[r.IntN(len(django))]
-			}
-			return string(b)
-		},
-		"hex":       func() string { return hex.EncodeToString(random(32)) },
-		"base64":    func() string { return base64.StdEncoding.EncodeToString(random(48)) },
-		"base64url": func() string { return base64.RawURLEncoding.EncodeToString(random(48)) },
-	}
-	for name, generate := range kinds {
-		for range 50_000 {
-			if key := generate(); weakness(key) != "" {
-				t.Errorf("%s: %q %s", name, key, weakness(key))
-			}
-		}
-	}
-}
-
 func TestRules(t *testing.T) {
 	public := "pk_live_" + base64.StdEncoding.EncodeToString([]byte("clerk.example.org$"))
 	test := "pk_test_" + base64.StdEncoding.EncodeToString([]byte("x.clerk.accounts.dev$"))
 	production := []string{
 		"ENVIRONMENT=production", "SECRET_KEY=" + goodKey, "DATABASE_URL=sqlite:", "VALKEY_URL=memory:", "ALLOWED_HOSTS=api.example.org",
 		"CLERK_PUBLISHABLE_KEY=" + public, "CLERK_SECRET_KEY=sk_live_abc", "CLERK_AUTHORIZED_PARTIES=https://app.example.org",
+		"SLACK_WEBHOOK_URL=https://hooks.example.org/services/T0/B0/x",
 	}
 	for set, want := range map[string]string{
-		"X=":                                  "",
-		"ENVIRONMENT=prod":                    idInvalid + " ENVIRONMENT",
-		"DEBUG=yes":                           idUnsafe + " DEBUG",
-		"ALLOWED_HOSTS=*":                     idUnsafe + " ALLOWED_HOSTS",
-		"ALLOWED_HOSTS=":                      idMissing + " ALLOWED_HOSTS",
-		"CLERK_PUBLISHABLE_KEY=" + test:       idUnsafe + " CLERK_PUBLISHABLE_KEY",
-		"CLERK_SECRET_KEY=sk_test_abc":        idUnsafe + " CLERK_SECRET_KEY",
-		"CLERK_WEBHOOK_SIGNING_SECRET=abc":    idInvalid + " CLERK_WEBHOOK_SIGNING_SECRET",
-		"CLERK_AUTHORIZED_PARTIES=":           idPolicy + " CLERK_AUTHORIZED_PARTIES",
-		"AUTH_ISSUER=https://l.example.org":   idMissing + " AUTH_AUDIENCE",
-		"DATABASE_URL=":                       idMissing + " DATABASE_URL",
-		"DATABASE_URL=mysql://x/y":            idInvalid + " DATABASE_URL",
-		"DATABASE_URL=postgresql://u:p@h.x/a": idPolicy + " DATABASE_URL",
-		"VALKEY_URL=redis://localhost:6379/0": "",
-		"REQUEST_TIMEOUT=0":                   idRange + " REQUEST_TIMEOUT",
-		"REQUEST_TIMEOUT=-5":                  idInvalid + " REQUEST_TIMEOUT",
-		"RATE_LIMIT_PER_USER=0":               idInvalid + " RATE_LIMIT_PER_USER",
-		"RATE_LIMIT_PER_USER=200/s":           idConflict + " RATE_LIMIT_PER_USER",
-		"TRUSTED_PROXIES=0.0.0.0/0":           idUnsafe + " TRUSTED_PROXIES",
-		"UPSTREAM_URL=http://u:p@h":           idInvalid + " UPSTREAM_URL",
-		"UPSTREAM_URL=http://h/path":          idInvalid + " UPSTREAM_URL",
-		"LISTEN=:9000":                        idConflict + " ADMIN_LISTEN",
-		"ADMIN_LISTEN=0.0.0.0:9000":           idMissing + " ADMIN_TOKEN",
-		"TLS_CERT_FILE=/x":                    idMissing + " TLS_KEY_FILE",
-		"DB_POOL_MIN=20":                      idConflict + " DB_POOL_MIN",
-		"SECRET_KEY_FILE=/nowhere":            idBothFile + " SECRET_KEY",
-		"ADMIN_TOKEN_FILE=/nowhere":           idSecretFile + " ADMIN_TOKEN_FILE",
-		"RATE_LIMIT_PER_USERS=5":              idNearMiss + " RATE_LIMIT_PER_USERS",
-		"GANTRY_LISTEN=x":                     idUnknown + " GANTRY_LISTEN",
+		"X=":                               "",
+		"ENVIRONMENT=prod":                 idInvalid + " ENVIRONMENT",
+		"DEBUG=yes":                        idUnsafe + " DEBUG",
+		"ALLOWED_HOSTS=*":                  idUnsafe + " ALLOWED_HOSTS",
+		"ALLOWED_HOSTS=":                   idMissing + " ALLOWED_HOSTS",
+		"CLERK_PUBLISHABLE_KEY=" + test:    idUnsafe + " CLERK_PUBLISHABLE_KEY",
+		"CLERK_SECRET_KEY=sk_test_abc":     idUnsafe + " CLERK_SECRET_KEY",
+		"CLERK_WEBHOOK_SIGNING_SECRET=abc": idInvalid + " CLERK_WEBHOOK_SIGNING_SECRET",
+		"CLERK_WEBHOOK_SIGNING_SECRET=" + base64.StdEncoding.EncodeToString([]byte(goodKey[:32])): idInvalid + " CLERK_WEBHOOK_SIGNING_SECRET",
+		"CLERK_AUTHORIZED_PARTIES=":                                  idPolicy + " CLERK_AUTHORIZED_PARTIES",
+		"AUTH_ISSUER=https://l.example.org":                          idMissing + " AUTH_AUDIENCE",
+		"DATABASE_URL=":                                              idMissing + " DATABASE_URL",
+		"DATABASE_URL=mysql://x/y":                                   idInvalid + " DATABASE_URL",
+		"DATABASE_URL=postgresql://u:p@h.x/a":                        idPolicy + " DATABASE_URL",
+		"VALKEY_URL=redis://localhost:6379/0":                        "",
+		"VALKEY_URL=redis://h.example.org":                           idPolicy + " VALKEY_URL",
+		"VALKEY_CA_FILE=/nowhere":                                    "",
+		"VALKEY_URL=redis://localhost/99":                            idInvalid + " VALKEY_URL",
+		"VALKEY_URL=redis://a,b/1":                                   idInvalid + " VALKEY_URL",
+		"SECRET_KEY_FALLBACKS=" + goodKey + ",short":                 idWeakSecret + " SECRET_KEY_FALLBACKS",
+		"SECRET_KEY_FALLBACKS=" + goodKey:                            "",
+		"CLERK_API_URL=http://evil.example":                          idInvalid + " CLERK_API_URL",
+		"INSTANCES=0":                                                idRange + " INSTANCES",
+		"REQUEST_TIMEOUT=0":                                          idRange + " REQUEST_TIMEOUT",
+		"REQUEST_TIMEOUT=-5":                                         idInvalid + " REQUEST_TIMEOUT",
+		"RATE_LIMIT_PER_USER=0":                                      idInvalid + " RATE_LIMIT_PER_USER",
+		"RATE_LIMIT_PER_USER=200/s":                                  idConflict + " RATE_LIMIT_PER_USER",
+		"TRUSTED_PROXIES=0.0.0.0/0":                                  idUnsafe + " TRUSTED_PROXIES",
+		"UPSTREAM_URL=http://u:p@h":                                  idInvalid + " UPSTREAM_URL",
+		"UPSTREAM_URL=http://h/path":                                 idInvalid + " UPSTREAM_URL",
+		"ROLLOUT_COOKIE=session; path":                               idInvalid + " ROLLOUT_COOKIE",
+		"LISTEN=:9000":                                               idConflict + " ADMIN_LISTEN",
+		"ADMIN_LISTEN=0.0.0.0:9000":                                  idMissing + " ADMIN_TOKEN",
+		"TLS_CERT_FILE=/x":                                           idMissing + " TLS_KEY_FILE",
+		"TLS_KEY_FILE=/x":                                            idMissing + " TLS_CERT_FILE",
+		"DB_POOL_MIN=20":                                             idConflict + " DB_POOL_MIN",
+		"SECRET_KEY_FILE=/nowhere":                                   idBothFile + " SECRET_KEY",
+		"ADMIN_TOKEN_FILE=/nowhere":                                  idSecretFile + " ADMIN_TOKEN_FILE",
+		"RATE_LIMIT_PER_USERS=5":                                     idNearMiss + " RATE_LIMIT_PER_USERS",
+		"GANTRY_LISTEN=x":                                            idUnknown + " GANTRY_LISTEN",
+		"SLACK_WEBHOOK_URL=":                                         idPolicy + " PAGERDUTY_ROUTING_KEY",
+		"SLACK_WEBHOOK_URL=http://hooks.example.org":                 idInvalid + " SLACK_WEBHOOK_URL",
+		"SLACK_WEBHOOK_URL=http://127.0.0.1:1/x":                     "",
+		"SLACK_WEBHOOK_URLS=x":                                       idNearMiss + " SLACK_WEBHOOK_URLS",
+		"PAGERDUTY_ROUTING_KEY=short":                                idInvalid + " PAGERDUTY_ROUTING_KEY",
+		"PAGERDUTY_ROUTING_KEY=" + goodKey[:32]:                      "",
+		"SMTP_URL=smtp://mail.example.org":                           idMissing + " ALERT_EMAIL_FROM",
+		"ALERT_EMAIL_TO=a@example.org":                               idMissing + " SMTP_URL",
+		"ALERT_WEBHOOK_URL=ftp://h":                                  idInvalid + " ALERT_WEBHOOK_URL",
+		"ALERT_WEBHOOK_URL=http://h.example.org/x":                   idPolicy + " ALERT_WEBHOOK_URL",
+		"ALERT_WEBHOOK_SECRET=abc":                                   idInvalid + " ALERT_WEBHOOK_SECRET",
+		"DASHBOARD_URL=gantry.example.org":                           idInvalid + " DASHBOARD_URL",
+		"SENTRY_DSN=https://abc@o1.ingest.sentry.io/42":              "",
+		"SENTRY_DSN=http://abc@o1.ingest.sentry.io/42":               idPolicy + " SENTRY_DSN",
+		"SENTRY_DSN=https://o1.ingest.sentry.io/42":                  idInvalid + " SENTRY_DSN",
+		"SENTRY_DSN=https://abc@o1.ingest.sentry.io/":                idInvalid + " SENTRY_DSN",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=https://collector.example.org":  "",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318":                 idInvalid + " OTEL_EXPORTER_OTLP_ENDPOINT",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://u:p@x":           idInvalid + " OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317":          idPolicy + " OTEL_EXPORTER_OTLP_ENDPOINT",
+		"OTEL_EXPORTER_OTLP_PROTOCOL=http/json":                      idInvalid + " OTEL_EXPORTER_OTLP_PROTOCOL",
+		"OTEL_EXPORTER_OTLP_HEADERS=secret":                          idInvalid + " OTEL_EXPORTER_OTLP_HEADERS",
+		"OTEL_EXPORTER_OTLP_HEADERS=a b=c":                           idInvalid + " OTEL_EXPORTER_OTLP_HEADERS",
+		"OTEL_EXPORTER_OTLP_HEADERS=a=%0a":                           idInvalid + " OTEL_EXPORTER_OTLP_HEADERS",
+		"OTEL_EXPORTER_OTLP_COMPRESSION=zstd":                        idInvalid + " OTEL_EXPORTER_OTLP_COMPRESSION",
+		"OTEL_EXPORTER_OTLP_TIMEOUT=0":                               idRange + " OTEL_EXPORTER_OTLP_TIMEOUT",
+		"OTEL_EXPORTER_OTLP_CERTIFICATE=/nowhere":                    idInvalid + " OTEL_EXPORTER_OTLP_CERTIFICATE",
+		"OTEL_TRACES_SAMPLER=sometimes":                              idInvalid + " OTEL_TRACES_SAMPLER",
+		"OTEL_TRACES_EXPORTER=console":                               idInvalid + " OTEL_TRACES_EXPORTER",
+		"OTEL_RESOURCE_ATTRIBUTES=nothing":                           idInvalid + " OTEL_RESOURCE_ATTRIBUTES",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=https://otlp.nr-data.net:4317":  idPolicy + " OTEL_EXPORTER_OTLP_HEADERS",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=https://otlp.us3.datadoghq.com": idPolicy + " OTEL_EXPORTER_OTLP_HEADERS",
 	} {
 		_, report := Load(Sources{Dir: t.TempDir(), Environ: append(slices.Clone(production), set)})
 		var got []string
@@ -166,8 +178,84 @@ func TestDocumentsEnvironment(t *testing.T) {
 			t.Errorf("%s: a value is shown", name)
 		}
 		golden(t, filepath.Join("testdata", name+".golden"), b.String())
-		if later := cfg.Unsupported(); name == "good" && len(later) != 2 {
-			t.Errorf("Unsupported = %+v, want the two stores", later)
+		if name == "good" && (cfg.Database.Kind != Postgres || cfg.Cache.Kind != Valkey) {
+			t.Errorf("stores = %v, %v", cfg.Database.Kind, cfg.Cache)
+		}
+	}
+}
+
+func TestValkeyAddresses(t *testing.T) {
+	for text, want := range map[string]Store{
+		"redis://localhost":                 {Addrs: []string{"localhost:6379"}},
+		"valkey://[::1]:7000/3":             {Addrs: []string{"[::1]:7000"}, DB: 3},
+		"rediss://app:p%40ss@a:1,b,[::2]:3": {Addrs: []string{"a:1", "b:6379", "[::2]:3"}, Username: "app", Password: NewSecret("p@ss"), TLS: true},
+		"redis://:only@h:6379/0":            {Addrs: []string{"h:6379"}, Password: NewSecret("only")},
+	} {
+		got, err := parseValkey(text)
+		want.Kind = Valkey
+		if err != nil || got.Password.Reveal() != want.Password.Reveal() {
+			t.Errorf("%s: %v", text, err)
+		}
+		got.Password, want.Password = Secret{}, Secret{}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(Secret{})); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+	for _, text := range []string{"redis://", "redis://h:port", "http://h", "redis:h", "redis://h/x", "redis://h/0?x=1", "redis://h,/0"} {
+		if got, err := parseValkey(text); err == nil {
+			t.Errorf("%s was read as %+v", text, got)
+		}
+	}
+}
+
+func TestValkeysAuthorityIsCheckedWithTheRest(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "garbage.pem"), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{filepath.Join(dir, "nowhere.pem"), filepath.Join(dir, "garbage.pem")} {
+		_, report := Load(Sources{Dir: dir, Environ: []string{"VALKEY_URL=rediss://localhost", "VALKEY_CA_FILE=" + file}})
+		if len(report.Faults) != 1 || report.Faults[0].ID != idInvalid || report.Faults[0].Name != "VALKEY_CA_FILE" {
+			t.Errorf("%s: %+v", file, report.Faults)
+		}
+	}
+}
+
+// TestKeysAreReadAsAList is the rotation of secrets: the first signs, all verify.
+func TestKeysAreReadAsAList(t *testing.T) {
+	second := strings.ToLower(goodKey[:30]) + strings.ToUpper(goodKey[30:])
+	cfg, report := Load(Sources{Dir: t.TempDir(), Environ: []string{
+		"SECRET_KEY=" + goodKey, "SECRET_KEY_FALLBACKS=" + second + "," + goodKey,
+		"CLERK_WEBHOOK_SIGNING_SECRET=whsec_" + base64.StdEncoding.EncodeToString([]byte(goodKey[:24])) + ", whsec_" + base64.StdEncoding.EncodeToString([]byte(goodKey[24:48])),
+	}})
+	if !report.OK() || len(cfg.SecretKeys) != 3 || cfg.SecretKeys[0].Reveal() != goodKey || cfg.SecretKeys[1].Reveal() != second || len(cfg.ClerkWebhookSecrets) != 2 {
+		t.Errorf("%d keys, %d webhook secrets, %+v", len(cfg.SecretKeys), len(cfg.ClerkWebhookSecrets), report.Faults)
+	}
+}
+
+// TestEverySettingIsDocumented keeps the table of docs/configuration.md whole, and without strangers.
+func TestEverySettingIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := make(map[string]bool)
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, "|"); len(cells) > 3 {
+			for name := range strings.SplitSeq(cells[1], ",") {
+				documented[strings.TrimSpace(name)] = true
+			}
+		}
+	}
+	for _, s := range settings {
+		if !documented[s.name] {
+			t.Errorf("%s is not in docs/configuration.md", s.name)
+		}
+	}
+	ours := known()
+	for name := range documented {
+		if _, ok := ours[name]; !ok && name == strings.ToUpper(name) && isName(name) {
+			t.Errorf("docs/configuration.md names %s, which is no setting", name)
 		}
 	}
 }
@@ -235,7 +323,7 @@ func TestEnvFile(t *testing.T) {
 
 func TestSecretsNeverPrint(t *testing.T) {
 	s := NewSecret(goodKey)
-	cfg := Config{SecretKey: s, Database: Database{URL: s}}
+	cfg := Config{Reloadable: Reloadable{SecretKeys: []Secret{s}}, Database: Database{URL: s}, Cache: Store{Password: s}}
 	hidden := struct{ inner Config }{cfg}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -271,4 +359,57 @@ func FuzzYAML(f *testing.F) {
 	f.Add("routes:\n  - path: /a\n")
 	f.Add("plans: {a: 1/s}")
 	f.Fuzz(func(t *testing.T, text string) { yamlFaults(t, text) })
+}
+
+func TestTracesAreOffUntilTheyAreWanted(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                          "",
+		"OTEL_TRACES_EXPORTER=otlp": "http://localhost:4318/v1/traces",
+		"OTEL_TRACES_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://c":                         "",
+		"OTEL_SDK_DISABLED=true OTEL_EXPORTER_OTLP_ENDPOINT=http://c":                            "",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=https://c/base/":                                            "https://c/base/v1/traces",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://c/base OTEL_EXPORTER_OTLP_ENDPOINT=http://d": "https://c/base",
+		"OTEL_TRACES_EXPORTER=otlp OTEL_EXPORTER_OTLP_PROTOCOL=grpc":                             "http://localhost:4317",
+	} {
+		cfg, report := Load(Sources{Dir: t.TempDir(), Environ: strings.Fields(text)})
+		got := ""
+		if cfg.Traces.Endpoint != nil {
+			got = cfg.Traces.Endpoint.String()
+		}
+		if got != want || !report.OK() {
+			t.Errorf("%s: endpoint %q, want %q; %+v", text, got, want, report.Faults)
+		}
+	}
+}
+
+func TestSamplersAreThoseOfTheStandard(t *testing.T) {
+	for text, want := range map[string]Traces{
+		"":                              {ParentBased: true, Ratio: 1},
+		"OTEL_TRACES_SAMPLER=always_on": {Ratio: 1},
+		"OTEL_TRACES_SAMPLER=parentbased_always_off":                                  {ParentBased: true},
+		"OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=0.25":               {Ratio: 0.25},
+		"OTEL_TRACES_SAMPLER=parentbased_traceidratio OTEL_TRACES_SAMPLER_ARG=0.0001": {ParentBased: true, Ratio: 0.0001},
+	} {
+		cfg, report := Load(Sources{Dir: t.TempDir(), Environ: strings.Fields(text)})
+		if got := cfg.Traces; got.ParentBased != want.ParentBased || got.Ratio != want.Ratio || !report.OK() {
+			t.Errorf("%s: %v %v, want %v %v", text, got.ParentBased, got.Ratio, want.ParentBased, want.Ratio)
+		}
+	}
+	for _, arg := range []string{"1.1", "-0.1", "NaN", "half"} {
+		if _, report := Load(Sources{Dir: t.TempDir(), Environ: []string{"OTEL_TRACES_SAMPLER=traceidratio", "OTEL_TRACES_SAMPLER_ARG=" + arg}}); report.OK() {
+			t.Errorf("a share of %s is accepted", arg)
+		}
+	}
+}
+
+func TestHeadersOfTracesAreDecodedAndNeverShown(t *testing.T) {
+	cfg, report := Load(Sources{Dir: t.TempDir(), Environ: []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318", "OTEL_EXPORTER_OTLP_HEADERS=Authorization=Basic%20canary-1, x-scope = canary-2",
+	}})
+	if got := cfg.Traces.Headers["authorization"].Reveal(); got != "Basic canary-1" || cfg.Traces.Headers["x-scope"].Reveal() != "canary-2" {
+		t.Errorf("headers %q; %+v", got, report.Faults)
+	}
+	if text := fmt.Sprintf("%+v %#v %s", cfg, cfg, report); strings.Contains(text, "canary") {
+		t.Error("a header's value is printed with the configuration")
+	}
 }

@@ -120,6 +120,8 @@ const (
 	idSyntax      = "config.E021" // file cannot be parsed
 	idDuplicate   = "config.E022" // the same name twice
 	idRoute       = "config.E030" // route
+	idAlert       = "config.E031" // rule of an alert
+	idReceiver    = "config.E032" // receiver of alerts
 	idLater       = "config.E040" // not in this release
 	idNearMiss    = "config.W001" // looks like one of ours
 	idPolicy      = "config.W002" // allowed, not advised

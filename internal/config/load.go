@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gantryhq/gantry/ratelimit"
+	"github.com/gantryhq/gantry/secret"
 )
 
 // Sources are what Load reads. The environment is passed in, read once by the caller.
@@ -25,12 +25,13 @@ type Sources struct {
 	Dir     string   // where .env and gantry.yaml are looked for; default the working directory
 	EnvFile string   // instead of Dir/.env; must exist when named
 	YAML    string   // instead of Dir/gantry.yaml; must exist when named
+	Version string   // names the build that runs, which is no setting
 }
 
 // Load reads and checks everything. The environment wins over .env; gantry.yaml holds what a flat
 // list cannot: routes, plans. The Config is complete only when the report is OK.
 func Load(src Sources) (Config, Report) {
-	l := &loader{environ: make(map[string]string), names: sortedNames()}
+	l := &loader{environ: make(map[string]string), names: sortedNames(), referred: make(map[string]bool), read: make(map[string]string), cfg: Config{Version: src.Version, Alerting: Alerting{Names: make(map[string][]string)}}}
 	for _, pair := range src.Environ {
 		name, text, _ := strings.Cut(pair, "=")
 		l.environ[name] = text
@@ -38,10 +39,10 @@ func Load(src Sources) (Config, Report) {
 	if text, file, ok := l.file(src.EnvFile, src.Dir, ".env"); ok {
 		l.dotenv = parseEnv(text, file, l.fault)
 	}
-	l.checkNames()
 	l.yaml(src)
+	l.checkNames()
 	for _, step := range []func(){
-		l.mode, l.ports, l.secrets, l.stores, l.issuers, l.limits, l.times, l.upstream, l.hosts, l.pool, l.outputs, l.cross,
+		l.mode, l.ports, l.secrets, l.stores, l.issuers, l.limits, l.times, l.upstream, l.hosts, l.pool, l.outputs, l.traces, l.sentry, l.receivers, l.cross, l.loaded,
 	} {
 		step()
 	}
@@ -53,8 +54,13 @@ type loader struct {
 	environ map[string]string
 	dotenv  map[string]value
 	names   []string
-	cfg     Config
-	report  Report
+	// yamlName is what gantry.yaml is called in faults; yamlText is all of it.
+	yamlName, yamlText string
+	read               map[string]string // secrets, by the names that they were asked for
+	// referred are the names that gantry.yaml takes secrets from.
+	referred map[string]bool
+	cfg      Config
+	report   Report
 }
 
 func (l *loader) fault(f Fault) { l.report.Faults = append(l.report.Faults, f) }
@@ -150,9 +156,18 @@ func (l *loader) text(name, standard string) string {
 }
 
 func (l *loader) list(name string) []string {
-	var out []string
 	text, _ := l.lookup(name)
-	for item := range strings.SplitSeq(text, ",") {
+	return items(text)
+}
+
+// items splits a list: by lines where there are any, as in a file, and otherwise by commas.
+func items(text string) []string {
+	separator := ","
+	if strings.Contains(text, "\n") {
+		separator = "\n"
+	}
+	var out []string
+	for item := range strings.SplitSeq(text, separator) {
 		if item = strings.TrimSpace(item); item != "" {
 			out = append(out, item)
 		}
@@ -230,6 +245,7 @@ func (l *loader) secret(name string) Secret {
 	case path != "":
 		text = l.secretFile(name, path, source)
 	}
+	l.read[name] = text
 	return NewSecret(text)
 }
 
@@ -279,7 +295,7 @@ func (l *loader) ports() {
 	if !isLoopback(l.cfg.AdminListen) && token == "" {
 		l.missing("ADMIN_TOKEN", "must be set when ADMIN_LISTEN reaches beyond this machine", "(32 or more random characters)")
 	}
-	if token != "" && (len(token) < 32 || placeholder(token)) {
+	if token != "" && (len(token) < 32 || secret.IsPlaceholder(token)) {
 		l.bad(idRange, "ADMIN_TOKEN", "is shorter than 32 characters or an example", "(32 or more random characters)")
 	}
 }
@@ -312,39 +328,46 @@ func isLoopback(hostPort string) bool {
 }
 
 func (l *loader) secrets() {
-	l.cfg.SecretKey = l.secret("SECRET_KEY")
-	key := l.cfg.SecretKey.Reveal()
-	const example = `a key from: openssl rand -base64 48`
-	switch {
-	case key == "" && l.development():
-		l.cfg.SecretKey = NewSecret(rand.Text() + rand.Text() + rand.Text())
-	case key == "":
-		l.fault(Fault{ID: idMissing, Name: "SECRET_KEY", Problem: "must be set: 50 or more random characters", Example: example})
-	default:
-		if why := weakness(key); why != "" {
-			l.fault(Fault{ID: idWeakSecret, Name: "SECRET_KEY", Source: l.source("SECRET_KEY"), Problem: why, Example: example})
-		}
-	}
+	l.secretKeys()
 	l.cfg.DataDir = l.text("DATA_DIR", "var")
+	l.cfg.AdminSubjects = l.list("ADMIN_SUBJECTS")
+}
+
+// secretKeys reads the key that signs and those that still verify, under one set of rules: a weak old
+// key can forge what is accepted today.
+func (l *loader) secretKeys() {
+	first := l.secret("SECRET_KEY")
+	switch {
+	case !first.IsZero():
+		l.secretKey("SECRET_KEY", first.Reveal())
+		l.cfg.SecretKeys = []Secret{first}
+	case !l.development():
+		l.fault(Fault{ID: idMissing, Name: "SECRET_KEY", Problem: "must be set: 50 or more random characters", Example: secretExample})
+	}
+	for _, key := range items(l.secret("SECRET_KEY_FALLBACKS").Reveal()) {
+		l.secretKey("SECRET_KEY_FALLBACKS", key)
+		l.cfg.SecretKeys = append(l.cfg.SecretKeys, NewSecret(key))
+	}
+}
+
+const secretExample = `a key from: openssl rand -base64 48`
+
+func (l *loader) secretKey(name, key string) {
+	if why := secret.Weakness(key); why != "" {
+		l.fault(Fault{ID: idWeakSecret, Name: name, Source: l.source(name), Problem: why, Example: secretExample})
+	}
 }
 
 func (l *loader) stores() {
 	l.database()
-	secret := l.secret("VALKEY_URL")
-	text := secret.Reveal()
-	scheme, _, _ := strings.Cut(text, ":")
+	text := l.secret("VALKEY_URL").Reveal()
+	l.cfg.Cache = Store{Kind: Memory}
 	switch {
 	case text == "" && l.development(), text == "memory:":
-		l.cfg.Cache = Store{Kind: Memory}
 	case text == "":
-		l.missing("VALKEY_URL", "must be named outside development; memory: will do for one machine", "redis://localhost:6379/0")
-	case scheme == "redis", scheme == "rediss", scheme == "valkey", scheme == "valkeys":
-		if u, err := url.Parse(strings.ReplaceAll(text, ",", "%2C")); err != nil || u.Host == "" {
-			l.bad(idInvalid, "VALKEY_URL", "is not an address", "redis://localhost:6379/0")
-		}
-		l.cfg.Cache = Store{Kind: Valkey, URL: secret}
+		l.missing("VALKEY_URL", "must be named outside development; memory: will do for one machine", valkeyExample)
 	default:
-		l.bad(idInvalid, "VALKEY_URL", "begins with none of redis:, rediss:, valkey:, memory:", "redis://localhost:6379/0")
+		l.valkey(text)
 	}
 }
 
@@ -375,7 +398,7 @@ func (l *loader) postgres(text, example string) {
 	switch {
 	case err != nil || u.Hostname() == "" && u.Query().Get("host") == "" || len(u.Path) < 2:
 		l.bad(idInvalid, "DATABASE_URL", "is not an address with host and database", example)
-	case placeholder(text):
+	case secret.IsPlaceholder(text):
 		l.bad(idPlaceholder, "DATABASE_URL", "is still the example from the documentation", example)
 	case u.Hostname() != "localhost" && !isLoopback(u.Hostname()+":0") && !strings.HasPrefix(u.Query().Get("sslmode"), "verify-"):
 		l.bad(idPolicy, "DATABASE_URL", "has no sslmode=verify-full: the connection can be read or redirected on the way", example)

@@ -12,6 +12,7 @@ import (
 	"github.com/gantryhq/gantry/clerk"
 	"github.com/gantryhq/gantry/identity"
 	"github.com/gantryhq/gantry/ratelimit"
+	"github.com/gantryhq/gantry/secret"
 )
 
 func (l *loader) issuers() {
@@ -34,8 +35,9 @@ func (l *loader) attempted(names ...string) bool {
 
 func (l *loader) clerk() {
 	l.cfg.ClerkSecretKey = l.secret("CLERK_SECRET_KEY")
-	l.cfg.ClerkWebhookSecret = l.secret("CLERK_WEBHOOK_SIGNING_SECRET")
-	l.clerkSecrets()
+	l.clerkSecretKey()
+	l.clerkWebhook()
+	l.clerkAPI()
 	key, _ := l.lookup("CLERK_PUBLISHABLE_KEY")
 	if key == "" {
 		if l.attempted("CLERK_SECRET_KEY", "CLERK_ISSUER") {
@@ -80,7 +82,7 @@ func (l *loader) addIssuer(name string, issuer identity.Issuer) {
 	l.cfg.Issuers = append(l.cfg.Issuers, issuer)
 }
 
-func (l *loader) clerkSecrets() {
+func (l *loader) clerkSecretKey() {
 	secret, public := l.cfg.ClerkSecretKey.Reveal(), l.text("CLERK_PUBLISHABLE_KEY", "")
 	test := strings.HasPrefix(secret, "sk_test_")
 	switch {
@@ -92,10 +94,28 @@ func (l *loader) clerkSecrets() {
 	case public != "" && test != strings.HasPrefix(public, "pk_test_"):
 		l.bad(idConflict, "CLERK_SECRET_KEY", "and CLERK_PUBLISHABLE_KEY are of different instances (one test, one live)", "both from the same page of the Clerk dashboard")
 	}
-	hook := l.cfg.ClerkWebhookSecret.Reveal()
-	if _, err := clerk.DecodeWebhookSecret(hook); hook != "" && err != nil {
-		l.bad(idInvalid, "CLERK_WEBHOOK_SIGNING_SECRET", "is not whsec_ and 24 to 64 bytes in base64", "whsec_...")
+}
+
+// clerkWebhook reads the signing secrets: several, while one replaces another.
+func (l *loader) clerkWebhook() {
+	for _, text := range items(l.secret("CLERK_WEBHOOK_SIGNING_SECRET").Reveal()) {
+		key, err := clerk.DecodeWebhookSecret(text)
+		if err != nil || !strings.HasPrefix(text, "whsec_") {
+			l.bad(idInvalid, "CLERK_WEBHOOK_SIGNING_SECRET", "is not whsec_ and 24 to 64 bytes in base64", "whsec_...")
+			return
+		}
+		l.cfg.ClerkWebhookSecrets = append(l.cfg.ClerkWebhookSecrets, NewSecret(string(key)))
 	}
+}
+
+func (l *loader) clerkAPI() {
+	const standard = "https://api.clerk.com"
+	u, err := url.Parse(l.text("CLERK_API_URL", standard))
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname()+":0")) {
+		l.bad(idInvalid, "CLERK_API_URL", "is not an https address", standard)
+		return
+	}
+	l.cfg.ClerkAPI = u
 }
 
 func (l *loader) oidc() {
@@ -148,6 +168,8 @@ func (l *loader) times() {
 	l.cfg.DrainDelay = l.duration("DRAIN_DELAY", delay, 0, 10*time.Minute)
 	l.cfg.DrainTimeout = l.duration("DRAIN_TIMEOUT", 30*time.Second, time.Second, time.Hour)
 	l.cfg.MaxBody = l.integer("MAX_BODY_BYTES", 10<<20, 1, 1<<40)
+	l.cfg.MaxURL = int(l.integer("MAX_URL_BYTES", 8<<10, 256, 32<<10))
+	l.cfg.Instances = int(l.integer("INSTANCES", 1, 1, 10_000))
 }
 
 func (l *loader) upstream() {
@@ -155,6 +177,10 @@ func (l *loader) upstream() {
 	l.cfg.UpstreamHealthPath = l.text("UPSTREAM_HEALTH_PATH", "")
 	if p := l.cfg.UpstreamHealthPath; p != "" && !strings.HasPrefix(p, "/") {
 		l.bad(idInvalid, "UPSTREAM_HEALTH_PATH", "does not begin with a slash", "/healthz")
+	}
+	l.cfg.RolloutCookie = l.text("ROLLOUT_COOKIE", "")
+	if strings.ContainsAny(l.cfg.RolloutCookie, " \t=;,\"") {
+		l.bad(idInvalid, "ROLLOUT_COOKIE", "is not the name of a cookie", "sessionid")
 	}
 	text, _ := l.lookup("UPSTREAM_URL")
 	if text == "" {
@@ -178,7 +204,7 @@ func (l *loader) hosts() {
 		l.cfg.AllowedHosts = []string{"localhost", "127.0.0.1", "[::1]"}
 	case slices.Contains(l.cfg.AllowedHosts, "*") && l.cfg.Environment == Production:
 		l.bad(idUnsafe, "ALLOWED_HOSTS", "must not be * in production", "api.example.com")
-	case l.cfg.Environment == Production && slices.ContainsFunc(l.cfg.AllowedHosts, placeholder):
+	case l.cfg.Environment == Production && slices.ContainsFunc(l.cfg.AllowedHosts, secret.IsPlaceholder):
 		l.bad(idPlaceholder, "ALLOWED_HOSTS", "is still the example from the documentation", "api.example.com")
 	}
 	for _, host := range l.cfg.AllowedHosts {
@@ -235,23 +261,7 @@ func (l *loader) outputs() {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, l.cfg.Log.Level) {
 		l.bad(idInvalid, "LOG_LEVEL", "is none of debug, info, warn, error", "info")
 	}
-	l.cfg.SentryDSN = l.secret("SENTRY_DSN")
-	l.cfg.SlackWebhookURL = l.secret("SLACK_WEBHOOK_URL")
-	l.cfg.PagerDutyRoutingKey = l.secret("PAGERDUTY_ROUTING_KEY")
-	for _, name := range []string{"SENTRY_DSN", "SLACK_WEBHOOK_URL", "PAGERDUTY_ROUTING_KEY"} {
-		if l.attempted(name, name+"_FILE") {
-			l.bad(idNoEffect, name, "is understood but has no effect in this release: telemetry and alerts are not built yet", "(leave it; it will be used)")
-		}
-	}
 	l.tls()
-}
-
-func (l *loader) tls() {
-	t := &l.cfg.TLS
-	t.CertFile, t.KeyFile, t.ACMEDomains = l.text("TLS_CERT_FILE", ""), l.text("TLS_KEY_FILE", ""), l.list("TLS_ACME_DOMAINS")
-	if (t.CertFile == "") != (t.KeyFile == "") {
-		l.missing(map[bool]string{true: "TLS_CERT_FILE", false: "TLS_KEY_FILE"}[t.CertFile == ""], "certificate and key belong together", "/etc/gantry/tls.pem")
-	}
 }
 
 // cross checks what only several settings together can get wrong.
@@ -267,12 +277,6 @@ func (l *loader) cross() {
 // process never starts with less than it was asked for.
 func (c Config) Unsupported() []Fault {
 	var out []Fault
-	if c.Database.Kind == Postgres {
-		out = append(out, Fault{ID: idLater, Name: "DATABASE_URL", Problem: "Postgres arrives with the next release", Example: "DATABASE_URL=sqlite:"})
-	}
-	if c.Cache.Kind == Valkey {
-		out = append(out, Fault{ID: idLater, Name: "VALKEY_URL", Problem: "Valkey arrives with the next release", Example: "VALKEY_URL=memory:"})
-	}
 	if len(c.TLS.ACMEDomains) > 0 {
 		out = append(out, Fault{ID: idLater, Name: "TLS_ACME_DOMAINS", Problem: "automatic certificates arrive later", Example: "TLS_CERT_FILE and TLS_KEY_FILE"})
 	}

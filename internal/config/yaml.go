@@ -21,6 +21,11 @@ import (
 type document struct {
 	Routes []routeEntry      `yaml:"routes"`
 	Plans  map[string]string `yaml:"plans"`
+	Audit  Audit             `yaml:"audit"`
+
+	Receivers map[string]receiverEntry `yaml:"receivers"`
+	Alerts    any                      `yaml:"alerts"` // read by the package alert, from
+	text      string
 }
 
 type routeEntry struct {
@@ -32,30 +37,23 @@ type routeEntry struct {
 	Stream  bool     `yaml:"stream"`
 	MaxBody int64    `yaml:"max_body"`
 	Loose   bool     `yaml:"loose"`
+	Rollout *bool    `yaml:"rollout"`
 }
 
-var yamlKeys = []string{"routes", "plans", "path", "methods", "auth", "timeout", "limit", "stream", "max_body", "loose"}
+var yamlKeys = []string{"routes", "plans", "path", "methods", "auth", "timeout", "limit", "stream", "max_body", "loose", "rollout"}
 
 // yaml reads gantry.yaml: strictly, one document, no aliases (a few bytes of them can stand for
 // gigabytes).
 func (l *loader) yaml(src Sources) {
-	text, file, ok := l.file(src.YAML, src.Dir, "gantry.yaml")
+	tree, doc, ok := l.document(src)
 	if !ok {
 		return
 	}
-	tree, err := parser.ParseBytes([]byte(text), 0)
-	if err != nil {
-		l.yamlError(file, err)
-		return
-	}
-	if len(tree.Docs) > 1 || hasAlias(tree) {
-		l.fault(Fault{ID: idSyntax, Name: file, Source: file, Problem: "must be one document without anchors and aliases"})
-		return
-	}
-	var doc document
-	if err := yaml.UnmarshalWithOptions([]byte(text), &doc, yaml.Strict()); err != nil {
-		l.yamlError(file, err)
-		return
+	file := tree.Name
+	l.yamlName, l.yamlText = file, doc.text
+	l.ownReceivers(doc.Receivers, tree)
+	if doc.Alerts != nil {
+		l.rules(file, doc.text)
 	}
 	lines := routeLines(tree)
 	for i, entry := range doc.Routes {
@@ -69,16 +67,56 @@ func (l *loader) yaml(src Sources) {
 	l.plans(doc.Plans, file)
 }
 
-func hasAlias(tree *ast.File) bool {
-	found := false
+// document reads and decodes the file; not ok when there is none, or a fault was reported.
+func (l *loader) document(src Sources) (tree *ast.File, doc document, ok bool) {
+	text, file, ok := l.file(src.YAML, src.Dir, "gantry.yaml")
+	if !ok {
+		return nil, doc, false
+	}
+	tree, doc, err := decode(text)
+	switch {
+	case errors.Is(err, errNotPlain):
+		l.fault(Fault{ID: idSyntax, Name: file, Source: file, Problem: "must be one document " + errNotPlain.Error()})
+		return nil, doc, false
+	case err != nil:
+		l.yamlError(file, err)
+		return nil, doc, false
+	}
+	tree.Name, doc.text = file, text
+	return tree, doc, true
+}
+
+var errNotPlain = errors.New("without anchors, aliases and tags")
+
+// decode parses text and reads it into a document. The library can panic on what it parsed itself; that
+// is a bad file to the operator all the same.
+func decode(text string) (tree *ast.File, doc document, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("yaml: %v", v)
+		}
+	}()
+	if tree, err = parser.ParseBytes([]byte(text), 0); err != nil {
+		return nil, doc, err
+	}
+	if len(tree.Docs) > 1 || !isPlain(tree) {
+		return nil, doc, errNotPlain
+	}
+	err = yaml.UnmarshalWithOptions([]byte(text), &doc, yaml.Strict())
+	return tree, doc, err
+}
+
+// isPlain says that a file has no anchors, aliases and tags: nothing in gantry.yaml needs them.
+func isPlain(tree *ast.File) bool {
+	plain := true
 	for _, d := range tree.Docs {
 		if d.Body != nil {
 			ast.Walk(visitor(func(n ast.Node) {
-				found = found || n.Type() == ast.AliasType || n.Type() == ast.AnchorType
+				plain = plain && n.Type() != ast.AliasType && n.Type() != ast.AnchorType && n.Type() != ast.TagType
 			}), d.Body)
 		}
 	}
-	return found
+	return plain
 }
 
 type visitor func(ast.Node)
@@ -118,7 +156,7 @@ func (l *loader) yamlError(file string, err error) {
 
 func nearKey(name string) string {
 	best, distance := "", 3
-	for _, key := range yamlKeys {
+	for _, key := range slices.Concat(yamlKeys, auditKeys, alertKeys) {
 		if d := editDistance(strings.ToLower(name), key, 2); d < distance {
 			best, distance = key, d
 		}
@@ -148,7 +186,7 @@ func (l *loader) route(e routeEntry, file string, line int) {
 	at := func(key, problem, example string) {
 		l.fault(Fault{ID: idRoute, Name: "routes." + key, Source: fmt.Sprintf("%s:%d", file, line), Problem: problem, Example: example})
 	}
-	r := Route{Stream: e.Stream, MaxBody: e.MaxBody, Loose: e.Loose, Line: line}
+	r := Route{Stream: e.Stream, MaxBody: e.MaxBody, Loose: e.Loose, Uncounted: e.Rollout != nil && !*e.Rollout, Line: line}
 	var err error
 	if !strings.HasPrefix(e.Path, "/") {
 		at("path", "must begin with a slash", "path: /public/")

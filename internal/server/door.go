@@ -1,18 +1,18 @@
 package server
 
 import (
-	"context"
-	"crypto/tls"
-	"fmt"
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"strings"
 	"time"
 
+	"github.com/gantryhq/gantry/clerk"
 	"github.com/gantryhq/gantry/guard"
 	"github.com/gantryhq/gantry/identity"
 	"github.com/gantryhq/gantry/internal/config"
+	"github.com/gantryhq/gantry/internal/dashboard"
 	"github.com/gantryhq/gantry/problem"
 	"github.com/gantryhq/gantry/ratelimit"
 )
@@ -20,45 +20,58 @@ import (
 // builtin are the routes that Gantry serves itself and that need no token.
 var builtin = []config.Route{
 	{Pattern: "GET /v1/openapi.json", Auth: identity.None},
+	{Pattern: "GET /v1/docs", Auth: identity.None},
+	{Pattern: "GET /v1/users/me", Auth: identity.Required},
+	{Pattern: "GET /v1/users/{handle}", Auth: identity.Optional}, // a public profile
+	{Pattern: webhookPath, Auth: identity.None, MaxBody: clerk.MaxWebhookBody},
 }
 
-// openDoor puts the pipeline around the application, and health in front of it.
-func (s *Server) openDoor(context.Context) error {
-	app, err := s.application()
+// usersPath is what the users service answers below.
+const usersPath = "/v1/users/"
+
+func (s *Server) openDeadlines() {
+	s.deadlines = guard.NewDeadlines(guard.DeadlineConfig{Timeout: s.cfg.RequestTimeout, Logger: s.log})
+	s.closers = append(s.closers, func() error { s.deadlines.Close(); return nil })
+}
+
+// newDoor puts the pipeline around the application.
+func (s *Server) newDoor(p *policy) (http.Handler, error) {
+	app, err := s.application(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	routes := append(builtin[:len(builtin):len(builtin)], s.cfg.Routes...)
+	routes := append(builtin[:len(builtin):len(builtin)], p.cfg.Routes...)
 	compiled, err := compileRoutes(routes)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.deadlines = guard.NewDeadlines(guard.DeadlineConfig{Timeout: s.cfg.RequestTimeout, Logger: s.log})
-	door := s.pipeline(routes, compiled).Then(app)
-	s.main = s.listener(s.health.Middleware(s.whileDraining(door)), routes)
-	s.main.ConnState = s.busy.follow
-	s.admin = s.listener(asAdmin(s.health.Middleware(s.adminRoutes())), nil)
-	return nil
+	return s.pipeline(p, routes, compiled).Then(app), nil
 }
 
-func (s *Server) pipeline(routes []config.Route, compiled *guard.Routes) guard.Pipeline {
-	caller := callerOf(routes, len(s.cfg.Issuers) > 1)
+func (s *Server) pipeline(p *policy, routes []config.Route, compiled *guard.Routes) guard.Pipeline {
+	caller := s.callerOf(routes)
 	return guard.Pipeline{
-		Trace:   guard.Trace(guard.TraceConfig{Logger: s.log}),
+		Trace:   guard.Trace(s.traceConfig()),
 		Recover: guard.Recover(s.log),
 		Shape: guard.Shape(guard.ShapeConfig{
-			AllowedHosts: s.cfg.AllowedHosts, TrustedProxies: s.cfg.TrustedProxies,
-			CORSOrigins: s.cfg.CORSOrigins, Routes: compiled, MaxBody: s.cfg.MaxBody, Logger: s.log,
+			AllowedHosts: p.cfg.AllowedHosts, TrustedProxies: p.cfg.TrustedProxies,
+			CORSOrigins: p.cfg.CORSOrigins, Routes: compiled, MaxBody: p.cfg.MaxBody, MaxURL: p.cfg.MaxURL,
+			Logger: s.log,
 		}),
 		Deadline: s.deadlines.Middleware,
 		Identify: s.verifier.Middleware(identity.Door{
 			Mode:         modeOf(routes),
-			BeforeVerify: func(w http.ResponseWriter, r *http.Request) bool { return s.limiter.Look(w, r, clientAddr(r)) },
-			BeforeRefuse: func(w http.ResponseWriter, r *http.Request) bool { return s.limiter.Admit(w, r, rejected(r)) },
+			BeforeVerify: func(w http.ResponseWriter, r *http.Request) bool { return p.limiter.Look(w, r, clientAddr(r)) },
+			BeforeRefuse: func(w http.ResponseWriter, r *http.Request) bool { return p.beforeRefuse(w, r, s.rejected(r)) },
+			Bar:          s.bar,
 			Secure:       isSecure,
-			Seen:         s.seenIdentity,
+			Arrived:      arrived,
+			Seen: func(r *http.Request, o identity.Outcome) {
+				s.meters.identified(r, o)
+				p.seenIdentity(r, o)
+			},
 		}),
-		Quota: s.limiter.Middleware(caller),
+		Quota: p.limiter.Middleware(caller),
 	}
 }
 
@@ -81,44 +94,81 @@ func modeOf(routes []config.Route) func(*http.Request) identity.Mode {
 }
 
 func routeIndex(r *http.Request) int {
-	if x, ok := guard.FromContext(r.Context()); ok && x.Route != nil {
-		return x.Route.Index
+	if x, ok := guard.FromContext(r.Context()); ok {
+		return indexOf(x)
 	}
 	return -1
 }
 
-// callerOf says whom a request is charged to: the verified user, else the client's address.
-func callerOf(routes []config.Route, manyIssuers bool) func(*http.Request) ratelimit.Caller {
+func indexOf(x *guard.Exchange) int {
+	if x.Route == nil {
+		return -1
+	}
+	return x.Route.Index
+}
+
+// callerOf says whom a request is charged to: the verified user, else the client's address. A user's own
+// plan wins over the token's.
+func (s *Server) callerOf(routes []config.Route) func(*http.Request) ratelimit.Caller {
 	return func(r *http.Request) ratelimit.Caller {
-		c := ratelimit.Caller{Addr: clientAddr(r)}
-		if i := routeIndex(r); i >= 0 && routes[i].Limit.Limit > 0 {
-			c.Route, c.RouteRate = routes[i].Pattern, routes[i].Limit
+		var c ratelimit.Caller
+		if x, ok := guard.FromContext(r.Context()); ok {
+			c.Addr, c.Arrived = x.Client, x.Start
+			i := indexOf(x)
+			switch {
+			case i >= 0 && routes[i].Pattern == webhookPath:
+				c.Route, c.RouteRate, c.Apart = webhookPath, webhookRate, true
+				return c
+			case i >= 0 && routes[i].Limit.Limit > 0:
+				c.Route, c.RouteRate = routes[i].Pattern, routes[i].Limit
+			}
 		}
 		if p, ok := identity.FromContext(r.Context()); ok {
-			c.User, c.Plan = p.Subject, p.Plan
-			if manyIssuers {
-				c.User = p.Issuer + " " + p.Subject
-			}
+			c.User, c.Plan = s.userKey(p), s.planOf(p)
 		}
 		return c
 	}
 }
 
-// rejected charges a caller without a valid token to the address alone.
-func rejected(r *http.Request) ratelimit.Caller {
-	return ratelimit.Caller{Addr: clientAddr(r), Rejected: true}
+// rejected charges a caller without a valid token to the address alone, and one who is known and must not
+// come in to the user's own log alone: others at that address have not earned it.
+func (s *Server) rejected(r *http.Request) ratelimit.Caller {
+	c := ratelimit.Caller{Addr: clientAddr(r), Rejected: true}
+	if p, ok := identity.FromContext(r.Context()); ok {
+		c.User, c.Plan = s.userKey(p), s.planOf(p)
+	}
+	return c
+}
+
+// planOf is the user's own plan, or else the token's. A plan is the user's and no session's, so none is
+// looked up.
+func (s *Server) planOf(p *identity.Principal) string {
+	return cmp.Or(s.standing.Standing(p.Issuer, p.Subject, "").Plan, p.Plan)
+}
+
+// userKey names a user's log. With one issuer its subjects are enough.
+func (s *Server) userKey(p *identity.Principal) string {
+	if len(s.cfg.Issuers) > 1 {
+		return p.Issuer + " " + p.Subject
+	}
+	return p.Subject
 }
 
 // application is what stands behind the guard: the users service, and the upstream for the rest.
-func (s *Server) application() (http.Handler, error) {
-	service, err := s.usersHandler()
+func (s *Server) application(p *policy) (http.Handler, error) {
+	service, err := s.usersHandler(p)
+	if err != nil {
+		return nil, err
+	}
+	hook, err := s.webhook(p)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/v1/users/me", service)
-	mux.Handle("/v1/users/me/{$}", service)
-	mux.Handle("/v1/openapi.json", service)
+	for _, pattern := range []string{"/v1/users", usersPath, "/v1/openapi.json", "/v1/docs"} {
+		mux.Handle(pattern, service)
+	}
+	mux.Handle(webhookPath, hook)
 	mux.Handle("/", s.rest())
 	return mux, nil
 }
@@ -127,8 +177,10 @@ func (s *Server) rest() http.Handler {
 	if s.proxy != nil {
 		return s.proxy
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { problem.Write(w, r, problem.NotFound) })
+	return http.HandlerFunc(notFound)
 }
+
+func notFound(w http.ResponseWriter, r *http.Request) { problem.Write(w, r, problem.NotFound) }
 
 // whileDraining asks clients to let go of their connections while the port is still open, so that
 // none is in use when it closes.
@@ -149,71 +201,63 @@ const (
 	headerBytes   = 32 << 10
 	writeMargin   = 30 * time.Second
 	maxStreams    = 100
+	unreadBody    = 5 * time.Second
 )
 
-func (s *Server) listener(h http.Handler, routes []config.Route) *http.Server {
-	longest := s.cfg.RequestTimeout
-	for _, r := range routes {
-		longest = max(longest, r.Timeout)
-	}
+// leaveBodies bounds how long the server waits, after the answer, for the rest of a body that nobody
+// read: net/http would wait without end for a client that was refused and stays silent.
+func leaveBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		guard.CloseUnlessFramed(w, r) // for what answers before the pipeline
+		next.ServeHTTP(w, r)
+		if r.ProtoMajor == 1 && r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadBody)) // the server sets its own for the next request
+		}
+	})
+}
+
+func (s *Server) listener(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           leaveBodies(h),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
-		WriteTimeout:      longest + writeMargin,
+		WriteTimeout:      s.longestTimeout() + writeMargin,
 		MaxHeaderBytes:    headerBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
 
-// certificate loads the pair named by the configuration, nil when there is none.
-func (s *Server) certificate() (*tls.Config, error) {
-	if s.cfg.TLS.CertFile == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(s.cfg.TLS.CertFile, s.cfg.TLS.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("TLS_CERT_FILE: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}, nil
-}
-
 // adminRoutes are on the admin port only.
 func (s *Server) adminRoutes() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.meters.Handler())
+	for path, api := range map[string]http.Handler{"/api/alerts": AlertsAPI(s.alerts), "/api/rollout": s.rolloutAPI()} {
+		mux.Handle(path, api)
+		mux.Handle(path+"/", api)
+	}
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return s.needAdminToken(mux)
-}
-
-// needAdminToken guards the admin port when a token is set; without one the port is loopback only,
-// which the configuration has checked.
-func (s *Server) needAdminToken(next http.Handler) http.Handler {
-	if s.cfg.AdminToken.IsZero() {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.hasAdminToken(r) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="gantry admin"`)
-			problem.Write(w, r, problem.Unauthenticated)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+	mux.HandleFunc("GET /api/requests", s.listRequests)
+	mux.HandleFunc("GET /api/requests/{id}", s.showRequest)
+	s.dashboard.Routes(mux)
+	return s.dashboard.Protect(mux)
 }
 
 func (s *Server) hasAdminToken(r *http.Request) bool {
 	token, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return found && s.cfg.AdminToken.Matches(token)
+	return found && s.adminToken().Matches(token)
 }
+
+func (s *Server) adminToken() config.Secret { return s.policy.Load().cfg.AdminToken }
 
 type adminKey struct{}
 
-// mayKnow says who sees why a health check fails: the admin port, and holders of ADMIN_TOKEN.
+// mayKnow says who sees why a health check fails: the admin port under a name of this machine, and holders of
+// ADMIN_TOKEN.
 func (s *Server) mayKnow(r *http.Request) bool {
-	if _, admin := r.Context().Value(adminKey{}).(bool); admin && s.cfg.AdminToken.IsZero() {
+	if _, admin := r.Context().Value(adminKey{}).(bool); admin && s.adminToken().IsZero() && dashboard.IsOwnName(r.Host) {
 		return true
 	}
 	return s.hasAdminToken(r)

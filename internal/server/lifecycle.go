@@ -19,16 +19,12 @@ var ErrCutShort = errors.New("shutdown was cut short, requests were lost")
 // that load balancers notice, connections are let go, the ports close, streams are cut, requests have
 // DrainTimeout to finish, and the stores close last. now, when it ends, skips what is left.
 func (s *Server) Run(ctx, now context.Context) error {
-	tlsConfig, err := s.certificate()
-	if err != nil {
-		return errors.Join(err, s.Close())
-	}
-	s.main.TLSConfig = tlsConfig
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	work, broken := errgroup.WithContext(background)
-	work.Go(func() error { return s.verifier.Run(background) })
-	work.Go(func() error { return s.health.Run(background) })
+	for _, run := range s.work {
+		work.Go(func() error { return run(background) })
+	}
 	work.Go(func() error { return serve(s.main, s.mainPort) })
 	work.Go(func() error { return serve(s.admin, s.adminPort) })
 	s.health.Open()
@@ -57,21 +53,36 @@ func serve(server *http.Server, port net.Listener) error {
 
 // drain ends the service without losing a request. net/http's Shutdown alone would: it drops requests
 // that it has read but not begun (server.go, conn.serve). So the port closes first, and Shutdown comes
-// when no connection has anything to say any more.
+// when no connection has anything to say any more. When the process is replaced, all its connections are older
+// than that, and have DrainDelay to be told to go.
 func (s *Server) drain(now context.Context) error {
-	s.log.Info("draining", "delay", s.cfg.DrainDelay, "timeout", s.cfg.DrainTimeout)
-	s.health.Drain()
+	replaced := s.replaced.Load()
+	s.log.Info("draining", "delay", s.cfg.DrainDelay, "timeout", s.cfg.DrainTimeout, "replaced", replaced)
+	var err error
+	if replaced {
+		err = s.mainPort.Close()
+	} else {
+		s.health.Drain()
+	}
 	s.draining.Store(true)
 	s.wait(now)
 	limit, cancel := context.WithTimeout(now, s.cfg.DrainTimeout)
 	defer cancel()
-	err := s.mainPort.Close()
+	if !replaced {
+		err = s.mainPort.Close()
+	}
 	s.deadlines.CutStreams()
 	s.busy.wait(limit)
-	if s.main.Shutdown(limit) != nil {
-		err = errors.Join(ErrCutShort, s.main.Close())
+	return errors.Join(err, shutdown(limit, s.main), s.admin.Close())
+}
+
+// shutdown lets the requests of a server whose port is closed come to their end. Shutdown closes the port
+// again when Serve has not yet seen that it is closed; that error means nothing.
+func shutdown(limit context.Context, server *http.Server) error {
+	if err := server.Shutdown(limit); err != nil && !errors.Is(err, net.ErrClosed) {
+		return errors.Join(ErrCutShort, server.Close())
 	}
-	return errors.Join(err, s.admin.Close())
+	return nil
 }
 
 // connections are those that have begun to say something and are not answered yet.

@@ -10,54 +10,77 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
+	"time"
 
+	"github.com/gantryhq/gantry/alert"
 	"github.com/gantryhq/gantry/cache"
+	"github.com/gantryhq/gantry/clerk"
 	"github.com/gantryhq/gantry/guard"
 	"github.com/gantryhq/gantry/health"
 	"github.com/gantryhq/gantry/identity"
 	"github.com/gantryhq/gantry/identity/devissuer"
 	"github.com/gantryhq/gantry/internal/config"
+	"github.com/gantryhq/gantry/internal/dashboard"
 	"github.com/gantryhq/gantry/proxy"
 	"github.com/gantryhq/gantry/ratelimit"
+	"github.com/gantryhq/gantry/rollout/fleet"
+	"github.com/gantryhq/gantry/telemetry"
 	"github.com/gantryhq/gantry/users"
-	"github.com/gantryhq/gantry/users/sqlite"
 )
 
 // Server is the door, ready to run.
 type Server struct {
-	cfg config.Config
+	cfg config.Config // as it started; what can change while it runs is in policy
 	log *slog.Logger
 
-	store     *sqlite.Store
-	cache     *cache.Memory
+	store     UserStore
+	standing  *users.Doorkeeper
+	silence   *clerk.Silence // nil without Clerk
+	reads     *cache.Loader[users.Subject, users.User]
+	cache     health.KV
 	dev       *devissuer.Issuer // nil outside development
 	verifier  *identity.Verifier
-	limiter   *ratelimit.Limiter
+	limits    ratelimit.Store
 	proxy     *proxy.Proxy // nil without an upstream
+	alerts    *alert.Engine
+	messages  *alert.Dispatcher
+	traffic   *traffic     // nil without an upstream
+	fleet     *fleet.Fleet // nil without an upstream
 	deadlines *guard.Deadlines
 	health    *health.Health
-	names     *pseudonyms
-	draining  atomic.Bool
-	busy      connections
+	recorder  *telemetry.Recorder
+	tracer    *telemetry.Tracer // nil when tracing is off
+	sentry    *telemetry.Sentry // nil without a DSN
+	meters    *meters
+	dashboard *dashboard.Dashboard
+	launch    *launchWatch            // nil without an upstream
+	diskFree  atomic.Pointer[float64] // nil before the first look
+	policy    atomic.Pointer[policy]
+	// notReloaded is why the last reload was refused; nil when it was not.
+	notReloaded atomic.Pointer[string]
+	draining    atomic.Bool
+	replaced    atomic.Bool
+	busy        connections
 
 	main, admin         *http.Server
 	mainPort, adminPort net.Listener
+
+	work    []func(context.Context) error // runs while the server runs
+	closers []func() error                // the last is closed first
 }
 
-// New builds the server and binds its ports; nothing is served before Run. What it opened is closed
-// again when a step fails.
-func New(ctx context.Context, cfg config.Config, log *slog.Logger) (*Server, error) {
-	s := &Server{cfg: cfg, log: log}
+// New builds the server and binds those of its ports that it was not given; nothing is served before Run. What
+// it opened is closed again when a step fails.
+func New(ctx context.Context, cfg config.Config, ports Ports, log *slog.Logger) (*Server, error) {
+	s := &Server{cfg: cfg, log: log, mainPort: ports.Door, adminPort: ports.Admin}
 	steps := []func(context.Context) error{
-		s.openData, s.openIdentity, s.openLimiter, s.openProxy, s.openHealth, s.openDoor, s.bind,
+		s.openUsers, s.openCache, s.openIdentity, s.openProxy, s.openHealth, s.openMeters, s.openTelemetry, s.openAlerts, s.openRollout, s.openDashboard, s.openDoor, s.bind,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -78,19 +101,6 @@ func (s *Server) Addr() string { return s.mainPort.Addr().String() }
 // AdminAddr is the admin port's address.
 func (s *Server) AdminAddr() string { return s.adminPort.Addr().String() }
 
-func (s *Server) openData(ctx context.Context) error {
-	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
-	}
-	store, err := sqlite.Open(ctx, sqlite.Config{Path: s.cfg.Database.Path})
-	if err != nil {
-		return fmt.Errorf("database: %w", err)
-	}
-	s.store = store
-	s.cache, err = cache.NewMemory(cache.MemoryConfig{})
-	return err
-}
-
 // openIdentity makes the verifier. In development without an issuer Gantry is its own.
 func (s *Server) openIdentity(context.Context) (err error) {
 	issuers := s.cfg.Issuers
@@ -100,80 +110,51 @@ func (s *Server) openIdentity(context.Context) (err error) {
 		}
 		issuers = append(issuers, s.dev.Issuer())
 	}
-	s.names = newPseudonyms(s.cfg.SecretKey.Reveal())
-	s.verifier, err = identity.New(issuers, identity.Config{Logger: s.log})
-	return err
-}
-
-func (s *Server) openLimiter(context.Context) (err error) {
-	l := s.cfg.Limits
-	s.limiter, err = ratelimit.New(ratelimit.Config{
-		PerUser: l.PerUser, Anonymous: l.Anonymous, Global: l.Global,
-		AnonymousShare: l.AnonymousShare, Plans: l.Plans, Logger: s.log,
-		Seen: seenLimit,
-	})
-	return err
+	if _, ok := clerkIssuer(s.cfg); ok {
+		s.silence = clerk.NewSilence(0, time.Time{}, nil)
+	}
+	if s.verifier, err = identity.New(issuers, identity.Config{Logger: s.log}); err != nil {
+		return err
+	}
+	s.work = append(s.work, s.verifier.Run)
+	return nil
 }
 
 func (s *Server) openProxy(context.Context) (err error) {
 	if s.cfg.Upstream == nil {
 		return nil
 	}
-	s.proxy, err = proxy.New(proxy.Config{
-		Upstream: s.cfg.Upstream, AllowLinkLocal: s.cfg.UpstreamAllowLinkLocal,
-		SetHeaders: setIdentityHeaders, Protected: guard.IdentityHeaders,
-		Client: clientOf, Seen: seenUpstream, Logger: s.log,
-	})
+	cfg := proxy.Config{
+		AllowLinkLocal: s.cfg.UpstreamAllowLinkLocal, HeaderTimeout: s.longestTimeout() * 5 / 6,
+		SetHeaders: setIdentityHeaders, Protected: slices.Concat(guard.IdentityHeaders, staffHeaders), Client: clientOf, Logger: s.log,
+	}
+	if s.traffic, err = newTraffic(s.cfg.Upstream, s.cfg.UpstreamHealthPath, cfg, s.log); err != nil {
+		return err
+	}
+	s.work = append(s.work, s.traffic.Run)
+	s.closers = append(s.closers, s.traffic.close)
+	cfg.Choose, cfg.Shield, cfg.Answer, cfg.Seen = s.chooseUpstream, s.traffic.shield, nameVersion, s.seenUpstream
+	s.proxy, err = proxy.New(cfg)
 	return err
 }
 
-func (s *Server) usersHandler() (http.Handler, error) {
-	return users.NewHandler(users.NewService(s.store, users.Config{}), users.HandlerConfig{
-		Caller: claimsOf, Logger: s.log,
-	})
+// longestTimeout is the longest that any route gives a request. What stands behind the door is cut off
+// by parts of it, so that a route's own timeout is never undercut by another setting.
+func (s *Server) longestTimeout() time.Duration {
+	longest := s.cfg.RequestTimeout
+	for _, r := range s.cfg.Routes {
+		longest = max(longest, r.Timeout)
+	}
+	return longest
 }
 
-// bind takes the ports, so that a port in use is an error at once and with its name.
-func (s *Server) bind(ctx context.Context) (err error) {
-	var lc net.ListenConfig
-	if s.mainPort, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
-		return fmt.Errorf("LISTEN: %w", err)
-	}
-	if s.adminPort, err = lc.Listen(ctx, "tcp", s.cfg.AdminListen); err != nil {
-		return fmt.Errorf("ADMIN_LISTEN: %w", err)
-	}
-	return nil
-}
-
-// Close releases everything. Run calls it at the end.
+// Close releases everything, what was opened last first. Run calls it at the end.
 func (s *Server) Close() error {
 	var faults []error
-	for _, c := range []io.Closer{closerOf(s.mainPort), closerOf(s.adminPort), storeCloser{s.store}} {
-		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, c := range slices.Backward(s.closers) {
+		if err := c(); err != nil && !errors.Is(err, net.ErrClosed) {
 			faults = append(faults, err)
 		}
 	}
 	return errors.Join(faults...)
-}
-
-type portCloser struct{ net.Listener }
-
-func closerOf(l net.Listener) io.Closer { return portCloser{l} }
-
-// Close closes a port that was opened.
-func (p portCloser) Close() error {
-	if p.Listener == nil {
-		return nil
-	}
-	return p.Listener.Close()
-}
-
-type storeCloser struct{ store *sqlite.Store }
-
-// Close closes a store that was opened.
-func (c storeCloser) Close() error {
-	if c.store == nil {
-		return nil
-	}
-	return c.store.Close()
 }

@@ -11,39 +11,22 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/pressly/goose/v3"
 	sqlite3 "modernc.org/sqlite"
 
 	"github.com/gantryhq/gantry/users"
+	"github.com/gantryhq/gantry/users/sqlite/internal/db"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
 // schema is the newest migration's number.
-const schema = 1
-
-// The statements, in files of their own.
-var (
-	//go:embed queries/find.sql
-	findSQL string
-	//go:embed queries/create.sql
-	createSQL string
-	//go:embed queries/update.sql
-	updateSQL string
-	//go:embed queries/event.sql
-	eventSQL string
-	//go:embed queries/events.sql
-	eventsSQL string
-)
+const schema = 3
 
 // Config of a Store.
 type Config struct {
@@ -51,11 +34,16 @@ type Config struct {
 	Path string
 	// Readers is the size of the read pool; default 4.
 	Readers int
+	// Trace, if not nil, hears of every statement before it runs. Tests count with it.
+	Trace func(statement string)
 }
 
 // Store is a users.Store on one SQLite file.
 type Store struct {
+	path        string
 	write, read *sql.DB
+	trace       func(string)
+	reads       *db.Queries
 }
 
 var _ users.Store = (*Store)(nil)
@@ -69,9 +57,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := prepare(cfg.Path); err != nil {
 		return nil, err
 	}
-	s := &Store{write: connect(cfg.Path, 1), read: connect(cfg.Path, cfg.Readers)}
-	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", cfg.Path, err), s.Close())
+	s := &Store{path: cfg.Path, write: connect(cfg.Path, 1), read: connect(cfg.Path, cfg.Readers), trace: cfg.Trace}
+	s.reads = db.New(traced(s.read, cfg.Trace))
+	if err := s.Migrate(ctx, Schema{Files: migrations, Table: versions, Newest: schema, with: goose.WithGoMigrations(sealing)}); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -97,163 +86,65 @@ func connect(path string, size int) *sql.DB {
 	query := url.Values{"_pragma": {
 		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-2000)",
 	}, "_txlock": {"immediate"}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String())
+	pool, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String())
 	if err != nil {
 		panic(err) // only for a driver that is not registered
 	}
-	db.SetMaxOpenConns(size)
-	db.SetMaxIdleConns(size)
-	return db
+	pool.SetMaxOpenConns(size)
+	pool.SetMaxIdleConns(size)
+	return pool
 }
 
-// migrate asks the version first: on the usual start nothing else is needed.
-func (s *Store) migrate(ctx context.Context) error {
-	version, err := s.version(ctx)
-	switch {
-	case err != nil:
-		return err
-	case version == schema:
-		return nil
-	case version > schema:
-		return fmt.Errorf("the file has schema %d and this program knows %d; start a newer gantry", version, schema)
-	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.write, files)
-	if err != nil {
-		return err
-	}
-	if _, err = p.Up(ctx); err == nil {
-		return nil
-	}
-	if v, err2 := s.version(ctx); err2 == nil && v == schema {
-		return nil // another process was faster
-	}
-	return fmt.Errorf("migrate: %w", err)
-}
-
-func (s *Store) version(ctx context.Context) (int64, error) {
-	var version sql.NullInt64
-	err := s.write.QueryRowContext(ctx, "SELECT max(version_id) FROM goose_db_version").Scan(&version)
-	if err != nil && strings.Contains(err.Error(), "no such table") {
-		return 0, nil
-	}
-	return version.Int64, err
-}
+// Pools are the one connection that writes and those that read, for what keeps tables of its own in the
+// same file. They end with the store.
+func (s *Store) Pools() (write, read *sql.DB) { return s.write, s.read }
 
 // Close closes both pools.
 func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
 
 // Ping takes a connection of each pool and runs a statement.
 func (s *Store) Ping(ctx context.Context) error {
-	for _, db := range []*sql.DB{s.read, s.write} {
+	for _, pool := range []*sql.DB{s.read, s.write} {
 		var one int
-		if err := db.QueryRowContext(ctx, "SELECT 1 FROM goose_db_version LIMIT 1").Scan(&one); err != nil {
+		if err := pool.QueryRowContext(ctx, "SELECT 1 FROM "+versions+" LIMIT 1").Scan(&one); err != nil {
 			return wrap(err)
 		}
 	}
 	return nil
 }
 
-// Stats of the read pool.
-func (s *Store) Stats() sql.DBStats { return s.read.Stats() }
-
-// Find implements users.Store in one statement.
-func (s *Store) Find(ctx context.Context, issuer, subject string) (users.User, error) {
-	return find(s.read.QueryRowContext(ctx, findSQL, issuer, subject))
-}
-
-func find(row *sql.Row) (users.User, error) {
-	var u users.User
-	var created, updated int64
-	err := row.Scan(&u.ID, &u.Issuer, &u.Subject, &u.Email, &u.DisplayName, &u.ImageURL, &u.Bio, &u.Locale, &u.Timezone, &u.Version, &created, &updated)
-	if errors.Is(err, sql.ErrNoRows) {
-		return users.User{}, users.ErrNotFound
+// Stats says how the connections are used, readers' and the writer's together. It asks nobody.
+func (s *Store) Stats() sql.DBStats {
+	r, w := s.read.Stats(), s.write.Stats()
+	return sql.DBStats{
+		MaxOpenConnections: r.MaxOpenConnections + w.MaxOpenConnections,
+		OpenConnections:    r.OpenConnections + w.OpenConnections, InUse: r.InUse + w.InUse, Idle: r.Idle + w.Idle,
+		WaitCount: r.WaitCount + w.WaitCount, WaitDuration: r.WaitDuration + w.WaitDuration,
 	}
-	u.CreatedAt, u.UpdatedAt = time.UnixMicro(created).UTC(), time.UnixMicro(updated).UTC()
-	return u, wrap(err)
 }
 
-// Create implements users.Store.
-func (s *Store) Create(ctx context.Context, u users.User, e users.Event) (users.User, error) {
-	err := s.inTx(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, createSQL, u.ID, u.Issuer, u.Subject, u.Email, u.DisplayName, u.ImageURL, u.Bio, u.Locale, u.Timezone,
-			u.Version, u.CreatedAt.UnixMicro(), u.UpdatedAt.UnixMicro())
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 1 {
-			return errors.Join(err, record(ctx, tx, e))
-		}
-		u, err = find(tx.QueryRowContext(ctx, findSQL, u.Issuer, u.Subject))
-		return err
-	})
-	return u, err
-}
-
-// Update implements users.Store.
-func (s *Store) Update(ctx context.Context, u users.User, e users.Event) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, updateSQL, u.Email, u.DisplayName, u.ImageURL, u.Bio, u.Locale, u.Timezone,
-			u.Version, u.UpdatedAt.UnixMicro(), u.ID, u.Version-1)
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 1 {
-			return errors.Join(err, record(ctx, tx, e))
-		}
-		return missing(ctx, tx, u.ID)
-	})
-}
-
-// missing tells a row that has moved on from one that is not there.
-func missing(ctx context.Context, tx *sql.Tx, id string) error {
-	var version int64
-	err := tx.QueryRowContext(ctx, "SELECT version FROM users WHERE id = ?", id).Scan(&version)
-	if errors.Is(err, sql.ErrNoRows) {
-		return users.ErrNotFound
-	}
-	return errors.Join(err, users.ErrConflict)
-}
-
-func record(ctx context.Context, tx *sql.Tx, e users.Event) error {
-	_, err := tx.ExecContext(ctx, eventSQL, e.UserID, e.Kind, e.Actor, strings.Join(e.Fields, " "), e.At.UnixMicro())
-	return err
-}
-
-// Events implements users.Store.
-func (s *Store) Events(ctx context.Context, userID string, n int) ([]users.Event, error) {
-	rows, err := s.read.QueryContext(ctx, eventsSQL, userID, n)
-	if err != nil {
-		return nil, wrap(err)
-	}
-	defer rows.Close()
-	var out []users.Event
-	for rows.Next() {
-		var e users.Event
-		var fields string
-		var at int64
-		if err := rows.Scan(&e.ID, &e.UserID, &e.Kind, &e.Actor, &fields, &at); err != nil {
-			return nil, wrap(err)
-		}
-		e.Fields, e.At = strings.Fields(fields), time.UnixMicro(at).UTC()
-		out = append(out, e)
-	}
-	return out, wrap(rows.Err())
-}
-
-// inTx runs f in a transaction of the one writer: all of it, or nothing.
-func (s *Store) inTx(ctx context.Context, f func(*sql.Tx) error) error {
+// Tx implements users.Store. There is one writer, so f runs once, and alone.
+func (s *Store) Tx(ctx context.Context, f func(users.Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return wrap(err)
 	}
-	if err := f(tx); err != nil {
-		return errors.Join(wrap(err), rolledBack(tx.Rollback()))
+	if err := f(transaction{db.New(traced(tx, s.trace))}); err != nil {
+		if lost := rolledBack(tx.Rollback()); lost != nil {
+			return errors.Join(err, lost)
+		}
+		return err
 	}
-	return wrap(tx.Commit())
+	return ended(ctx, tx.Commit())
+}
+
+// ended names the context's end as the cause when it, and not the commit, closed the transaction:
+// database/sql says only ErrTxDone when its own rollback came first.
+func ended(ctx context.Context, err error) error {
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return wrap(err)
 }
 
 // rolledBack ignores that a transaction whose context ended is gone already.

@@ -1,1 +1,0 @@
-INSERT INTO audit_events (user_id, kind, actor, fields, at) VALUES (?, ?, ?, ?, ?)
