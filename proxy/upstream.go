@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -74,26 +75,35 @@ func (u *Upstream) BreakerOpen() bool { return u.breaker.isOpen(time.Now()) }
 // Ping asks whether the upstream is there: by GET path when path is not empty, where any answer
 // below 500 will do, and otherwise by a TCP connection.
 func (u *Upstream) Ping(ctx context.Context, path string) error {
+	_, err := u.Health(ctx, path)
+	return err
+}
+
+// maxHealth is how much of a health answer is read, in bytes.
+const maxHealth = 64 << 10
+
+// Health is Ping, and returns the beginning of the answer, up to 64 KiB.
+func (u *Upstream) Health(ctx context.Context, path string) ([]byte, error) {
 	if path == "" {
 		conn, err := u.transport.DialContext(ctx, "tcp", hostPort(u.url))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return conn.Close()
+		return nil, conn.Close()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.url.JoinPath(path).String(), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := u.transport.RoundTrip(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 500 {
-		return fmt.Errorf("status %d", res.StatusCode)
+		return nil, fmt.Errorf("status %d", res.StatusCode)
 	}
-	return nil
+	return io.ReadAll(io.LimitReader(res.Body, maxHealth))
 }
 
 func hostPort(u *url.URL) string {

@@ -294,6 +294,10 @@ func TestABadPlanIsRefusedBeforeOneRequestMoves(t *testing.T) {
 	gone.Close()
 	ill := newRelease(t)
 	ill.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	behind := newRelease(t)
+	behind.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"status":"pass","pending_migrations":2}`)
+	})
 	good := []string{"--to", s.candidate.URL}
 	for _, c := range []struct {
 		says string
@@ -311,6 +315,7 @@ func TestABadPlanIsRefusedBeforeOneRequestMoves(t *testing.T) {
 		{"status 503", []string{"--to", ill.URL}},
 		{"its scheme differs", []string{"--to", strings.Replace(s.candidate.URL, "http:", "https:", 1)}},
 		{"is no address", []string{"--to", "ftp://127.0.0.1"}},
+		{`("pending_migrations"): applied once`, []string{"--to", behind.URL}},
 		{"only a scheme, a host and a port", []string{"--to", s.candidate.URL + "/v2"}},
 	} {
 		text, code := d.command(append([]string{"rollout", "start", "--admin", d.admin}, c.args...)...)
@@ -332,6 +337,10 @@ func TestABadPlanIsRefusedBeforeOneRequestMoves(t *testing.T) {
 	}
 	s.rollout(d, "abort", "--reason", "enough")
 	if text := s.rollout(d, "why"); !strings.Contains(text, "enough") || strings.Count(text, "\n") != 2 {
+		t.Errorf("why = %s", text)
+	}
+	s.rollout(d, "start", "--to", behind.URL, "--migrations-compatible", "--reason", "v2")
+	if text := s.rollout(d, "why"); !strings.Contains(text, "v2; pending migrations taken as compatible") {
 		t.Errorf("why = %s", text)
 	}
 }

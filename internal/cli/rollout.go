@@ -63,6 +63,7 @@ func rolloutStart(ctx context.Context, p Process) int {
 	admin := addAdminFlags(fs, p)
 	var o server.RolloutOrder
 	fs.StringVar(&o.To, "to", "", "scheme, host and port of the candidate (required)")
+	fs.BoolVar(&o.MigrationsCompatible, "migrations-compatible", false, "stable can live with the migrations that the candidate's health answer calls pending")
 	terms := termFlags(fs)
 	orderFlags(fs, p, &o)
 	if code, ok := parse(fs, p); !ok {

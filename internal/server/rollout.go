@@ -100,32 +100,32 @@ func (s *Server) readPhase(set func(float64, ...string)) {
 }
 
 // candidate checks the address of a candidate, and that it answers, before anything is moved. It returns the
-// address as the journal has it.
-func (s *Server) candidate(ctx context.Context, address string) (string, error) {
+// address as the journal has it, and what the candidate says of its health.
+func (s *Server) candidate(ctx context.Context, address string) (at string, says []byte, err error) {
 	u, err := url.Parse(strings.ToLower(address)) // there is nothing in it that tells capitals apart
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return "", fmt.Errorf("%q is no address such as http://10.0.0.7:8080", address)
+		return "", nil, fmt.Errorf("%q is no address such as http://10.0.0.7:8080", address)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
-		return "", errors.New("only a scheme, a host and a port belong into the address of a version")
+		return "", nil, errors.New("only a scheme, a host and a port belong into the address of a version")
 	case s.isDoor(u):
-		return "", errors.New("that is this door itself")
+		return "", nil, errors.New("that is this door itself")
 	case origin(u) == s.fleet.Stable():
-		return "", errors.New("that is the stable version")
+		return "", nil, errors.New("that is the stable version")
 	case !strings.HasPrefix(s.fleet.Stable(), u.Scheme+"://"):
-		return "", fmt.Errorf("its scheme differs from that of stable, %s", s.fleet.Stable())
+		return "", nil, fmt.Errorf("its scheme differs from that of stable, %s", s.fleet.Stable())
 	}
 	up, err := proxy.NewUpstream(u, s.traffic.cfg)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer up.Close()
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	if err := up.Ping(ctx, s.cfg.UpstreamHealthPath); err != nil {
-		return "", fmt.Errorf("it does not answer: %w", err)
+	if says, err = up.Health(ctx, s.cfg.UpstreamHealthPath); err != nil {
+		return "", nil, fmt.Errorf("it does not answer: %w", err)
 	}
-	return origin(u), nil
+	return origin(u), says, nil
 }
 
 // reachTimeout is how long a candidate may take to answer before a launch.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gantryhq/gantry/health"
 	"github.com/gantryhq/gantry/problem"
 	"github.com/gantryhq/gantry/rollout"
 	"github.com/gantryhq/gantry/rollout/fleet"
@@ -22,6 +23,8 @@ type RolloutOrder struct {
 	To     string `json:"to,omitempty"`     // the candidate: scheme, host and port
 	Actor  string `json:"actor,omitempty"`  // who does it; default "admin"
 	Reason string `json:"reason,omitempty"` // why, for the journal
+	// MigrationsCompatible says that stable can live with the migrations that the candidate's health answer calls pending.
+	MigrationsCompatible bool `json:"migrations_compatible,omitempty"`
 	rollout.Terms
 }
 
@@ -130,15 +133,32 @@ func (s *Server) beginRollout(ctx context.Context, o RolloutOrder) (done Rollout
 	if st := s.fleet.Status(ctx); !st.Corrupt && !st.Launch.Phase.Over() {
 		return done, fmt.Errorf("%w: %s", fleet.ErrPending, st.Launch.ID)
 	}
-	to, err := s.candidate(ctx, o.To)
+	to, says, err := s.candidate(ctx, o.To)
 	if err != nil {
 		return done, &rollout.TermError{Term: "to", Err: err}
+	}
+	if err := s.acceptMigrations(&o, says); err != nil {
+		return done, err
 	}
 	done.Warnings = append([]string{notUndone}, s.fleet.Status(ctx).Enough(plan)...)
 	if done.Record, err = s.fleet.Start(ctx, to, plan, o.Actor, o.Reason); err == nil {
 		s.log.Warn("rollout: "+notUndone, "launch", done.Record.Launch)
 	}
 	return done, err
+}
+
+// acceptMigrations wants somebody to have thought about migrations that wait, and notes that in the reason.
+func (s *Server) acceptMigrations(o *RolloutOrder, says []byte) error {
+	where := health.PendingMigrations(says)
+	switch {
+	case where == "":
+	case !o.MigrationsCompatible:
+		return &rollout.TermError{Term: "migrations_compatible", Err: fmt.Errorf("its %s says that migrations are pending (%q): applied once, they are not undone by a roll back. "+
+			"If stable can live with them, start with --migrations-compatible", s.cfg.UpstreamHealthPath, where)}
+	default:
+		o.Reason = strings.TrimPrefix(o.Reason+"; pending migrations taken as compatible", "; ")
+	}
+	return nil
 }
 
 // rolloutRefusal says no to who runs the door: with the reason, whatever it is.
