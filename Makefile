@@ -15,7 +15,7 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/gantry
 
 test: tools
-	$(GO) test -race -timeout 20m ./...
+	GO="$(GO)" .ci/test
 
 lint:
 	@unformatted=$$($(GO) tool gofumpt -l .); test -z "$$unformatted" || { echo "not gofumpt clean:"; echo "$$unformatted"; exit 1; }

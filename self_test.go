@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func bare() http.Handler {
 		answer(w, 201, map[string]any{"id": "1"})
 	})
 	mux.HandleFunc("GET /report", func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(3 * time.Second) // a query that nobody bounded; it looks at no context
+		time.Sleep(4 * time.Second) // a query that nobody bounded; it looks at no context
 		answer(w, 200, map[string]any{"rows": 1})
 	})
 	return mux
@@ -68,7 +69,7 @@ func answer(w http.ResponseWriter, status int, v any) {
 const (
 	selfLimit    = 40
 	selfWindow   = 2 * time.Second
-	selfDeadline = 500 * time.Millisecond
+	selfDeadline = 1500 * time.Millisecond // long enough to read a large body on a busy machine
 	selfAudience = "https://api.example.org"
 )
 
@@ -187,12 +188,26 @@ var left = map[string]struct {
 	"TRN-06": {audit.Low, "net/http's: a bare line feed ends a line"},
 }
 
+// settled measures, and once more when a probe that must have found out something could not tell: one that is
+// disturbed by other work on this machine says so.
+func settled(measure func() map[string]audit.Finding, must func(id string) bool) map[string]audit.Finding {
+	found := measure()
+	for id, f := range found {
+		if f.Outcome == audit.Inconclusive && must(id) {
+			return measure()
+		}
+	}
+	return found
+}
+
 func TestThePipelineMendsABareHandler(t *testing.T) {
 	issuer := testenv.NewIssuer(t)
-	before := measure(t, &http.Server{Handler: bare()}, issuer)
-	after := measure(t, &http.Server{
-		Handler: behind(t, bare(), issuer), ReadHeaderTimeout: time.Second, MaxHeaderBytes: 32 << 10,
-	}, issuer)
+	before := settled(func() map[string]audit.Finding {
+		return measure(t, &http.Server{Handler: bare()}, issuer)
+	}, func(id string) bool { return slices.Contains(mended, id) })
+	after := settled(func() map[string]audit.Finding {
+		return measure(t, &http.Server{Handler: behind(t, bare(), issuer), ReadHeaderTimeout: time.Second, MaxHeaderBytes: 32 << 10}, issuer)
+	}, func(id string) bool { return slices.Contains(mended, id) || before[id].Outcome == audit.Pass })
 	for _, id := range mended {
 		if before[id].Outcome != audit.Fail {
 			t.Errorf("bare, %s: %s: %s; want it to fail", id, before[id].Outcome, before[id].Message)
