@@ -50,7 +50,7 @@ func TestTheDashboardShowsWhatTheDoorDoes(t *testing.T) {
 	b.Until(`document.querySelector("#routes").textContent.includes("/v1/users/me")`)
 	button := `[aria-label="Silence Rate Limit Exceeded"]`
 	b.Until(`document.querySelector('` + button + `') !== null`)
-	b.Submit(chromedp.Click(chromedp.CSS(button)))
+	b.Submit(testenv.Press(button))
 	b.Until(`document.querySelector("#alerts").textContent.includes("silenced until")`)
 	if headline := b.Text("#verdict h2"); !strings.Contains(headline, "Rate Limit Exceeded") {
 		t.Errorf("the verdict is %q", headline)
@@ -83,8 +83,8 @@ func TestARolloutIsStartedWatchedAndAbortedOnTheDashboard(t *testing.T) {
 		d.do("GET", "/", d.token(fmt.Sprintf("user_%d", i)), nil)
 	}
 	b.Until(`[...document.querySelectorAll("#rollout tbody tr")].reduce((n, row) => n + Number(row.children[2].textContent), 0) === 60`)
-	b.Do(chromedp.Click(chromedp.CSS("#rollout details.confirm:last-of-type summary")))
-	b.Submit(chromedp.Click(chromedp.CSS("#rollout details.confirm:last-of-type button")))
+	b.Do(testenv.Press("#rollout details.confirm:last-of-type summary"))
+	b.Submit(testenv.Press("#rollout details.confirm:last-of-type button"))
 	b.Until(`document.querySelector("#rollout .phase b")?.textContent === "rolled-back"`)
 	b.Until(`document.querySelector("#rollout input[name=to]") !== null`)
 }

@@ -20,7 +20,7 @@ func TestInABrowserThePageMovesAndAnAlertIsSilenced(t *testing.T) {
 	b.Visit(a.URL)
 	b.Until(`document.getElementById("live").className === "on"`)
 	drawn := testenv.Value[string](b, `document.querySelector("#traffic path.line").getAttribute("d")`)
-	b.Do(chromedp.Click(chromedp.CSS("#config summary")))
+	b.Do(testenv.Press("#config summary"))
 
 	v := healthy()
 	for i := range v.Short.Points {
@@ -41,16 +41,20 @@ func TestInABrowserThePageMovesAndAnAlertIsSilenced(t *testing.T) {
 	button := `[aria-label="Silence High Error Rate"]`
 	b.Do(chromedp.Focus(chromedp.CSS(button)))
 	v.InFlight = 7
+	before := v.Alerts[0]
+	before.Name = "An Alert That Stands Before It"
+	v.Alerts = slices.Insert(v.Alerts, 0, before)
 	a.office.set(v)
+	b.Until(`document.querySelectorAll("#alerts [data-key]").length === 2`)
 	b.Until(`document.querySelector("#traffic").textContent.includes("7")`)
 	if got := testenv.Value[string](b, `document.activeElement.getAttribute("aria-label")`); got != "Silence High Error Rate" {
 		t.Errorf("the focus went to %q", got)
 	}
-	b.Submit(chromedp.Click(chromedp.CSS(button)))
+	b.Submit(testenv.Press(button))
 	if got := a.office.done; !slices.Equal(got, []string{"silence High Error Rate 1h0m0s"}) {
 		t.Errorf("the button did %q", got)
 	}
-	v.Alerts[0].SilencedUntil = time.Now().Add(time.Hour)
+	v.Alerts[1].SilencedUntil = time.Now().Add(time.Hour)
 	a.office.set(v)
 	b.Until(`document.querySelector("#alerts").textContent.includes("silenced until")`)
 	b.WantQuiet(a.URL)
@@ -90,7 +94,7 @@ func TestInABrowserAnotherSitesFormChangesNothing(t *testing.T) {
 	}
 	// An honest link from there still leads to the page: the session is there on the second step.
 	b.Visit(strings.Replace(evil.URL, "127.0.0.1", "localhost", 1))
-	b.Do(chromedp.Click(chromedp.CSS("a")), chromedp.WaitVisible(chromedp.ID("verdict")))
+	b.Do(testenv.Press("a"), chromedp.WaitVisible(chromedp.ID("verdict")))
 }
 
 func TestInABrowserHostileTextStaysText(t *testing.T) {

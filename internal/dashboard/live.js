@@ -29,10 +29,29 @@
     for (const {name, value} of fresh.attributes) {
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
-    const news = [...fresh.childNodes];
-    const olds = [...old.childNodes];
-    news.forEach((child, i) => i < olds.length ? morph(olds[i], child) : old.append(child));
-    olds.slice(news.length).forEach((child) => child.remove());
+    morphChildren(old, [...fresh.childNodes]);
+  }
+
+  // morphChildren finds children that have a key by that, wherever they were, and all others by their place.
+  function morphChildren(old, news) {
+    const wanted = new Set(news.map(key).filter(Boolean));
+    const kept = new Map();
+    for (const child of [...old.childNodes]) {
+      if (!key(child)) continue;
+      wanted.has(key(child)) ? kept.set(key(child), child) : child.remove();
+    }
+    let at = old.firstChild;
+    for (const child of news) {
+      const same = key(child) ? kept.get(key(child)) : at && !key(at) && at;
+      if (same && same === at) at = at.nextSibling;
+      else old.insertBefore(same || child, at);
+      if (same) morph(same, child);
+    }
+    while (at) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
   }
 
   function show(section) {

@@ -20,7 +20,7 @@ import (
 )
 
 // browserTime is the longest that a test may take with a browser.
-const browserTime = 50 * time.Second
+const browserTime = 100 * time.Second
 
 // Browser is a tab of a headless Chromium that notes what a person would not see.
 type Browser struct {
@@ -100,6 +100,20 @@ func (b *Browser) Submit(step chromedp.Action[chromedp.Void]) {
 	if _, err := chromedp.RunResponse(b.ctx, step); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// Press waits until an element can be seen, and clicks it in the same moment: a mouse, which is told where
+// to go, can miss on a page that moves.
+func Press(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`new Promise((done) => {
+		const look = () => {
+			const found = document.querySelector(%q);
+			if (!found?.checkVisibility()) return setTimeout(look, 20);
+			setTimeout(() => found.click());
+			done();
+		};
+		look();
+	})`, selector), chromedp.EvalAwaitPromise)
 }
 
 // Until waits for a condition of the page, looking at every change of it.
