@@ -23,6 +23,7 @@ import (
 	"github.com/gantryhq/gantry/audit"
 	"github.com/gantryhq/gantry/audit/jws"
 	"github.com/gantryhq/gantry/audit/selftest"
+	"github.com/gantryhq/gantry/internal/testenv"
 )
 
 // ruse is a server that could mislead a probe, and what the probe must say.
@@ -701,12 +702,7 @@ func bound(token jws.Token, issuer string) (map[string]any, error) {
 
 func TestTheHarnessMintsWhereThereIsNoKey(t *testing.T) {
 	for probe, want := range map[string]audit.Outcome{"JWT-14": audit.Fail, "JWT-16": audit.Fail, "JWT-17": audit.Pass, "JWT-18": audit.Pass} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := ln.Addr().String()
-		ln.Close()
+		addr := testenv.FreeAddress(t)
 		f, _ := ruse{probe: probe, server: trusting("http://" + addr), knobs: func(_ *selftest.API, t *audit.Target, c *audit.Config) {
 			t.Token, c.Harness, c.Claims = "", addr, map[string]any{"aud": "api"}
 		}}.run(t)

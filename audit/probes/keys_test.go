@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/gantryhq/gantry/audit"
 	"github.com/gantryhq/gantry/audit/jws"
+	"github.com/gantryhq/gantry/internal/testenv"
 )
 
 func pemBody(der []byte) string { return base64.StdEncoding.EncodeToString(der) }
@@ -62,7 +62,7 @@ func TestFloodOfKeyIDsIsJudgedByItsFigures(t *testing.T) {
 }
 
 func TestUnknownKeyIDsAreCountedAtTheHarness(t *testing.T) {
-	address := freePort(t)
+	address := testenv.FreeAddress(t)
 	fetching := func(each bool) http.Handler {
 		var set atomic.Value
 		return backend{identify: func(r *http.Request) (map[string]any, error) {
@@ -97,17 +97,6 @@ func TestUnknownKeyIDsAreCountedAtTheHarness(t *testing.T) {
 			t.Errorf("a fetch for each unknown key id %v: %s (%s), want %s", c.each, got.Outcome, got.Message, c.want)
 		}
 	}
-}
-
-// freePort is a loopback address on which nobody listens.
-func freePort(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func TestUnknownKeyIDs(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/gantryhq/gantry/audit"
+	"github.com/gantryhq/gantry/internal/testenv"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -72,17 +72,6 @@ func TestRequestIDMustBeOneAndMustBeSafe(t *testing.T) {
 	}
 }
 
-// freeAddress of loopback, for a listener that the audit opens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 func TestTraceIsLookedForWhereSpansArrive(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -104,7 +93,7 @@ func TestTraceIsLookedForWhereSpansArrive(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			address, exporter := freeAddress(t), &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			address, exporter := testenv.FreeAddress(t), &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 			h := wrapped(func(w http.ResponseWriter, r *http.Request) {
 				parts := strings.Split(r.Header.Get("Traceparent"), "-")
 				if len(parts) != 4 {

@@ -1,7 +1,6 @@
 package realtest
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/gantryhq/gantry/audit"
 	"github.com/gantryhq/gantry/audit/openapi"
+	"github.com/gantryhq/gantry/internal/testenv"
 )
 
 // python is Debian's, which has Debian's Django.
@@ -44,8 +44,7 @@ func debianDjango(t *testing.T) {
 func gunicorn(t *testing.T, app string, env []string, options ...string) (url string) {
 	t.Helper()
 	debianDjango(t)
-	host, port := freeAddress(t)
-	address := net.JoinHostPort(host, port)
+	address := testenv.FreeAddress(t)
 	env = append(env, "DATABASE="+filepath.Join(t.TempDir(), "notes.db"), "PYTHONDONTWRITEBYTECODE=1")
 	fill := exec.Command(python, app+".py")
 	fill.Dir, fill.Env = "testdata/django", append(os.Environ(), env...)

@@ -1,7 +1,6 @@
 package realtest
 
 import (
-	"fmt"
 	"os/exec"
 	"testing"
 	"time"
@@ -15,8 +14,8 @@ import (
 func etcd(t *testing.T) string {
 	t.Helper()
 	program := debian(t, "etcd", "etcd-server")
-	url := fmt.Sprintf("http://127.0.0.1:%d", testenv.FreePort(t))
-	peer := fmt.Sprintf("http://127.0.0.1:%d", testenv.FreePort(t))
+	url := "http://" + testenv.FreeAddress(t)
+	peer := "http://" + testenv.FreeAddress(t)
 	serve(t, exec.Command(program, "--name", "one", "--data-dir", t.TempDir(), "--listen-client-urls", url, "--advertise-client-urls", url,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "one="+peer, "--log-level", "error"), url+"/health")
 	return url

@@ -6,9 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"net"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -70,15 +68,4 @@ func object(t *testing.T, members map[string]any) []byte {
 		t.Fatal(err)
 	}
 	return text
-}
-
-// freeAddress is a port of loopback that is free now.
-func freeAddress(t *testing.T) (host, port string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return "127.0.0.1", strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gantryhq/gantry/audit"
+	"github.com/gantryhq/gantry/internal/testenv"
 )
 
 // express serves testdata/node/app.js with Express 4 and more packages, each with its version, as arguments and the
@@ -29,10 +30,11 @@ func express(t *testing.T, packages map[string]string, how string, i issuer, env
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "app.js"), string(app))
-	host, port := freeAddress(t)
+	address := testenv.FreeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
 	cmd := exec.Command("node", "app.js", how)
 	cmd.Dir, cmd.Env = dir, append(append(os.Environ(), "PORT="+port, "PUBLIC_KEY="+i.publicFile), env...)
-	url = "http://" + net.JoinHostPort(host, port)
+	url = "http://" + address
 	serve(t, cmd, url+"/healthz")
 	return url
 }

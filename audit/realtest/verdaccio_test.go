@@ -46,7 +46,7 @@ func verdaccio(t *testing.T) (url, key string) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yaml")
 	write(t, config, fmt.Sprintf(verdaccioConfig, dir))
-	url = fmt.Sprintf("http://127.0.0.1:%d", testenv.FreePort(t))
+	url = "http://" + testenv.FreeAddress(t)
 	cmd := exec.Command(filepath.Join(program, "node_modules/.bin/verdaccio"), "--config", config, "--listen", url)
 	cmd.Dir = dir
 	serve(t, cmd, url+"/-/ping")

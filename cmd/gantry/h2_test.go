@@ -239,7 +239,7 @@ func TestRapidResetLeavesTheDoorWell(t *testing.T) {
 
 func rapidReset(t *testing.T, buffer int) {
 	const resets, streams = 10_000, 100
-	admin := "127.0.0.1:" + strconv.Itoa(testenv.FreePort(t))
+	admin := testenv.FreeAddress(t)
 	d := startTLS(t, "ADMIN_LISTEN="+admin, "RATE_LIMIT_PER_USER=1000000", "RATE_LIMIT_GLOBAL=1000000", upstream(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			<-r.Context().Done()

@@ -55,7 +55,7 @@ func newLaunchSite(t *testing.T, n int, env ...string) *launchSite {
 	}, env...)
 	for range n {
 		// Ports that a door keeps over a restart.
-		ports := []string{fmt.Sprintf("LISTEN=127.0.0.1:%d", testenv.FreePort(t)), fmt.Sprintf("ADMIN_LISTEN=127.0.0.1:%d", testenv.FreePort(t))}
+		ports := []string{"LISTEN=" + testenv.FreeAddress(t), "ADMIN_LISTEN=" + testenv.FreeAddress(t)}
 		s.doors = append(s.doors, start(t, append(ports, s.env...)...))
 	}
 	return s

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/gantryhq/gantry/internal/testenv"
 )
 
 // scriptToken is what the API of the scripts accepts.
@@ -39,7 +40,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "ports": ports, "ready": ready, "loop": loopFrom, "hangup": hangup,
+			"exits": exits, "ports": ports(t), "ready": ready, "loop": loopFrom, "hangup": hangup,
 		},
 	})
 }
@@ -84,13 +85,13 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // ports chooses where the script's own door will be, and says so in $OPEN and $ADMIN: ports.
-func ports(ts *testscript.TestScript, _ bool, _ []string) {
-	for listen, name := range map[string]string{"LISTEN": "OPEN", "ADMIN_LISTEN": "ADMIN"} {
-		port, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		ts.Check(port.Close())
-		ts.Setenv(listen, port.Addr().String())
-		ts.Setenv(name, "http://"+port.Addr().String())
+func ports(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, _ []string) {
+		for listen, name := range map[string]string{"LISTEN": "OPEN", "ADMIN_LISTEN": "ADMIN"} {
+			address := testenv.FreeAddress(t)
+			ts.Setenv(listen, address)
+			ts.Setenv(name, "http://"+address)
+		}
 	}
 }
 

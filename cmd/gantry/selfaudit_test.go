@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -68,7 +67,7 @@ func startUnderAudit(t *testing.T, env ...string) *underAudit {
 	a.ofA, a.ofB, a.env, a.upstream = ofA, ofB, nil, upstream
 	a.write(".env", strings.Join(append([]string{
 		"ENVIRONMENT=production", "SECRET_KEY=" + fleetSecret, "ALLOWED_HOSTS=127.0.0.1", "DRAIN_DELAY=200ms",
-		"LISTEN=127.0.0.1:" + strconv.Itoa(testenv.FreePort(t)), "ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(testenv.FreePort(t)),
+		"LISTEN=" + testenv.FreeAddress(t), "ADMIN_LISTEN=" + testenv.FreeAddress(t),
 		"DATABASE_URL=" + a.postgres.URL(a.database), "VALKEY_URL=redis://" + a.redis.Addr, "UPSTREAM_URL=" + upstream,
 		"AUTH_ISSUER=" + a.issuer.URL, "AUTH_AUDIENCE=" + auditedAudience, "ADMIN_SUBJECTS=admin_1",
 		"CLERK_PUBLISHABLE_KEY=pk_live_" + base64.StdEncoding.EncodeToString([]byte("clerk.example.org$")), "CLERK_SECRET_KEY=sk_live_abcdef",
@@ -363,7 +362,7 @@ func auditUnderLoad(t *testing.T) []audit.Finding {
 // auditLaunches takes a new version of the application live and back by a rollout, and waits for the alert of a lost
 // database: an audit that has lost it before would hear of that.
 func auditLaunches(t *testing.T) []audit.Finding {
-	hook := freeAddress(t)
+	hook := testenv.FreeAddress(t)
 	a := startUnderAudit(t, "RATE_LIMIT_PER_USER=1000000/s", "RATE_LIMIT_GLOBAL=1000000/s", "LOG_FILE=gantry.log", "ALERT_WEBHOOK_URL=http://"+hook+"/alert")
 	path, err := binary()
 	if err != nil {

@@ -174,7 +174,7 @@ func TestReceiversThatHangHoldNobodyUp(t *testing.T) {
 // admin returns a setting for an admin port, and its address.
 func admin(t *testing.T) (setting, address string) {
 	t.Helper()
-	address = "127.0.0.1:" + strconv.Itoa(testenv.FreePort(t))
+	address = testenv.FreeAddress(t)
 	return "ADMIN_LISTEN=" + address, "http://" + address
 }
 

@@ -124,7 +124,7 @@ func TestSystemdHandsOverItsSockets(t *testing.T) {
 	if err != nil {
 		t.Skip("no systemd-socket-activate here: apt install systemd")
 	}
-	port, admin := freeAddress(t), freeAddress(t)
+	port, admin := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	told := filepath.Join(t.TempDir(), "notify")
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: told, Net: "unixgram"})
 	if err != nil {
@@ -190,5 +190,3 @@ func TestInheritedPortMustFitTheEnvironment(t *testing.T) {
 		t.Errorf("development on all addresses: exit %d, %s", cmd.ProcessState.ExitCode(), d.log)
 	}
 }
-
-func freeAddress(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t)) }

@@ -71,7 +71,7 @@ func newRedis(t testing.TB) *Redis {
 	if redisBinary() == "" {
 		t.Skip("neither valkey-server nor redis-server is installed: apt-get install redis-server")
 	}
-	r := &Redis{Addr: "127.0.0.1:" + strconv.Itoa(clusterPort(t)), t: t, dir: t.TempDir()}
+	r := &Redis{Addr: FreeAddress(t), t: t, dir: t.TempDir()}
 	t.Cleanup(r.Kill)
 	return r
 }
@@ -83,24 +83,6 @@ func redisBinary() string {
 		}
 	}
 	return ""
-}
-
-// clusterPort returns a port that is free now, low enough for a cluster's bus 10,000 above it.
-func clusterPort(t testing.TB) int {
-	t.Helper()
-	for range 200 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatalf("cluster port: %v", err)
-		}
-		port := listener.Addr().(*net.TCPAddr).Port
-		_ = listener.Close()
-		if port+10_000 < 1<<16 {
-			return port
-		}
-	}
-	t.Fatal("cluster port: none below 55536")
-	return 0
 }
 
 func (r *Redis) port() string { return r.Addr[strings.LastIndexByte(r.Addr, ':')+1:] }
