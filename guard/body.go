@@ -50,6 +50,7 @@ type body struct {
 	until   time.Time // the read deadline that is set
 	failed  error
 	reading atomic.Bool
+	whole   atomic.Bool // it was read to its end
 }
 
 // bound puts the limits on r's body. limit is in bytes; 0 or less is no limit.
@@ -71,20 +72,29 @@ func (b *body) Read(p []byte) (int, error) {
 		p = p[:b.limit-b.read+1] // one more than allowed tells "exactly full" from "too long"
 	}
 	b.pace()
-	b.reading.Store(true)
-	n, err := b.ReadCloser.Read(p)
-	b.reading.Store(false)
+	n, err := b.take(p)
 	b.read += int64(n)
 	if b.limit > 0 && b.read > b.limit {
 		return 0, b.fail(problem.TooLarge, &http.MaxBytesError{Limit: b.limit})
 	}
 	switch {
 	case err == io.EOF:
+		b.whole.Store(true)
 		b.settle()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, b.fail(problem.RequestTimeout, ErrSlowBody)
 	}
 	return n, err
+}
+
+// take reads unless the request's time is over: release looks at reading after that, so that one of the two sees the other.
+func (b *body) take(p []byte) (int, error) {
+	b.reading.Store(true)
+	defer b.reading.Store(false)
+	if b.x.run.Load() == abandoned {
+		return 0, http.ErrHandlerTimeout
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // pace moves the read deadline ahead as bytes arrive; it is set again only when it comes near.
@@ -119,9 +129,14 @@ func (b *body) fail(d problem.Details, err error) error {
 	return err
 }
 
-// release wakes a read that is stuck, so that an abandoned handler cannot hold the connection.
-func (b *body) release() {
-	if b != nil && b.reading.Load() {
-		_ = http.NewResponseController(b.x.out.w).SetReadDeadline(time.Now())
+// release ends all reading of the request: of a handler that is stuck in it, and of the server, which would read what
+// remains of a body before it answers and before it closes the connection.
+func (x *Exchange) release(r *http.Request) {
+	unread := r.Body != nil && r.Body != http.NoBody
+	if x.body != nil {
+		unread = !x.body.whole.Load()
+	}
+	if unread {
+		_ = http.NewResponseController(x.out.w).SetReadDeadline(time.Now())
 	}
 }

@@ -23,6 +23,11 @@ type DeadlineConfig struct {
 	// StreamIdle and StreamLifetime apply instead to server-sent events, gRPC and upgraded
 	// connections, recognised by their answer. Defaults 60 s and 1 h.
 	StreamIdle, StreamLifetime time.Duration
+	// Cooperative says that handlers end soon after their context does. They then run on the request's own
+	// goroutine, which saves two switches a request; without it each runs on another, and one that ignores its context
+	// can be left behind. Either way the client has its 504 in time, but a handler that goes on although it promised not to
+	// holds its connection, and over HTTP/2 the end of its stream, and is logged when it ends.
+	Cooperative bool
 	// MaxAbandoned is how many handlers may still be running after their 504 before new requests
 	// are answered 503. Default 100.
 	MaxAbandoned int
@@ -119,26 +124,26 @@ func (d *Deadlines) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// serve runs next in a worker until it ends or its time is over.
+// serve runs next with a worker until it ends or its time is over.
 func (d *Deadlines) serve(x *Exchange, next http.Handler, r *http.Request) {
 	w := d.workers.take()
 	if w == nil {
 		w = newWorker(d)
 	}
-	p := w.run(x, next, r)
-	if x.run.Load() == abandoned {
-		d.leave(x, w, r)
-		return
+	w.begin(x, next, r)
+	inTime := false
+	if d.cfg.Cooperative {
+		inTime = w.runHere(x)
+	} else {
+		inTime = w.run(x)
 	}
-	if x.out.streaming.Load() {
-		d.forget(w)
+	switch {
+	case inTime:
+		x.out.finish()
+		d.workers.put(w)
+	case !w.answered:
+		panic(http.ErrAbortHandler)
 	}
-	if p != nil {
-		w.timer.Stop()
-		panic(p)
-	}
-	x.out.finish()
-	d.workers.put(w)
 }
 
 // follow counts w's request among the streams, whose limits are others.
@@ -207,21 +212,27 @@ func (d *Deadlines) limit(x *Exchange) time.Duration {
 	return max(0, min(time.Until(idle), time.Until(life)))
 }
 
-// leave answers 504, or aborts an answer that has begun so that no client takes it for whole
-// (RFC 9112 section 8), and lets the handler run out on its own. The answer comes before the
-// cancellation: a handler that reacts to that must not finish its half answer cleanly.
-func (d *Deadlines) leave(x *Exchange, w *worker, r *http.Request) {
+// leave answers 504, or cuts an answer that has begun so that no client takes it for whole
+// (RFC 9112 section 8), and lets the handler run out on its own. It reports whether the client was answered. The
+// answer comes before the cancellation: a handler that reacts to that must not finish its half answer cleanly.
+func (d *Deadlines) leave(x *Exchange, w *worker, r *http.Request) (answered bool) {
 	reason := "timeout"
 	if x.out.streaming.Load() && d.cut.Load() {
 		reason = "stream:drained"
 	}
-	x.Decide(reason)
+	x.Write(func(j *Journal) {
+		j.Decide(reason)
+		j.sealed = true
+	})
 	x.expired = x.phase()
 	x.scope.expired.pass()
-	x.body.release()
-	answered := x.out.refuse(r, problem.Timeout, false)
-	if !answered {
+	x.release(r)
+	answered = x.out.refuse(r, problem.Timeout, false)
+	switch {
+	case !answered:
 		x.expired = Answering
+	case d.cfg.Cooperative:
+		x.out.push()
 	}
 	if x.out.streaming.Load() {
 		x.expired = 0 // a stream ends some time
@@ -230,8 +241,8 @@ func (d *Deadlines) leave(x *Exchange, w *worker, r *http.Request) {
 	x.scope.expire()
 	if !answered {
 		x.out.cut()
-		panic(http.ErrAbortHandler)
 	}
+	return answered
 }
 
 // Panic is a handler's panic, carried from its goroutine to the Recover stage with its stack.

@@ -15,5 +15,6 @@
 //
 // The surprise: from Deadline inwards the handler runs in another goroutine than the connection's, so
 // that a 504 can be sent on time even when the handler ignores its context. What it writes after that
-// is refused with [http.ErrHandlerTimeout] and never reaches the client.
+// is refused with [http.ErrHandlerTimeout] and never reaches the client. Handlers that end soon after their
+// context does need not pay for that: see [DeadlineConfig].Cooperative.
 package guard

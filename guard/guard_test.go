@@ -24,13 +24,24 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// bothWays runs a test with handlers that run on a goroutine of their own, and with cooperative ones.
+func bothWays(t *testing.T, test func(t *testing.T)) {
+	t.Run("abandoned", test)
+	t.Run(cooperative, test)
+}
+
+// isCooperative says which of the two a test is.
+func isCooperative(t testing.TB) bool { return strings.Contains(t.Name()+"/", "/"+cooperative+"/") }
+
+const cooperative = "cooperative"
+
 // pipeline is the guard alone, in front of h, with a short deadline.
 func pipeline(t testing.TB, timeout time.Duration, h http.Handler, routes ...Route) (http.Handler, *Deadlines) {
 	rs, err := NewRoutes(routes)
 	if err != nil {
 		panic(err)
 	}
-	d := NewDeadlines(DeadlineConfig{Timeout: timeout, StreamIdle: 300 * time.Millisecond, MaxAbandoned: 3})
+	d := NewDeadlines(DeadlineConfig{Cooperative: isCooperative(t), Timeout: timeout, StreamIdle: 300 * time.Millisecond, MaxAbandoned: 3})
 	t.Cleanup(d.Close)
 	return Pipeline{
 		Trace:    Trace(TraceConfig{}),
@@ -63,55 +74,61 @@ func get(t *testing.T, url string) (*http.Response, string) {
 }
 
 func TestHandlerThatIgnoresItsContextStillYields504(t *testing.T) {
-	release := make(chan struct{})
-	late := make(chan error, 1)
-	h, d := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Half", "done")
-		<-release
-		_, err := w.Write([]byte("too late"))
-		late <- err
-	}))
-	res, text := get(t, serve(t, h).URL)
-	if res.StatusCode != 504 || res.Header.Get("Content-Type") != "application/problem+json" {
-		t.Errorf("answer = %d %s, want 504 problem+json", res.StatusCode, res.Header.Get("Content-Type"))
-	}
-	if res.Header.Get("X-Half") != "" || !strings.Contains(text, `"status":504`) || res.Close {
-		t.Errorf("a clean 504 on a reusable connection, got %v %q", res.Header, text)
-	}
-	if d.Abandoned() != 1 {
-		t.Errorf("abandoned = %d, want 1", d.Abandoned())
-	}
-	close(release)
-	if err := <-late; !errors.Is(err, http.ErrHandlerTimeout) {
-		t.Errorf("late write = %v, want ErrHandlerTimeout", err)
-	}
-	eventually(t, func() bool { return d.Abandoned() == 0 })
+	bothWays(t, func(t *testing.T) {
+		release := make(chan struct{})
+		late := make(chan error, 1)
+		h, d := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Half", "done")
+			<-release
+			_, err := w.Write([]byte("too late"))
+			late <- err
+		}))
+		res, text := get(t, serve(t, h).URL)
+		if res.StatusCode != 504 || res.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("answer = %d %s, want 504 problem+json", res.StatusCode, res.Header.Get("Content-Type"))
+		}
+		if res.Header.Get("X-Half") != "" || !strings.Contains(text, `"status":504`) || res.Close {
+			t.Errorf("a clean 504 on a reusable connection, got %v %q", res.Header, text)
+		}
+		if d.Abandoned() != 1 {
+			t.Errorf("abandoned = %d, want 1", d.Abandoned())
+		}
+		close(release)
+		if err := <-late; !errors.Is(err, http.ErrHandlerTimeout) {
+			t.Errorf("late write = %v, want ErrHandlerTimeout", err)
+		}
+		eventually(t, func() bool { return d.Abandoned() == 0 })
+	})
 }
 
 func TestHandlerThatOnlySetsHeadersIsHeard(t *testing.T) {
-	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Said", "this")
-	}))
-	if res, _ := get(t, serve(t, h).URL); res.StatusCode != 200 || res.Header.Get("X-Said") != "this" || res.ContentLength != 0 {
-		t.Errorf("answer = %d %v", res.StatusCode, res.Header)
-	}
+	bothWays(t, func(t *testing.T) {
+		h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Said", "this")
+		}))
+		if res, _ := get(t, serve(t, h).URL); res.StatusCode != 200 || res.Header.Get("X-Said") != "this" || res.ContentLength != 0 {
+			t.Errorf("answer = %d %v", res.StatusCode, res.Header)
+		}
+	})
 }
 
 func TestContextEndsWithTheRequest(t *testing.T) {
-	kept := make(chan context.Context, 2)
-	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { kept <- r.Context() }))
-	for _, wait := range []bool{false, true} {
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "http://localhost/", nil))
-		ctx := <-kept
-		if wait {
-			<-ctx.Done()
+	bothWays(t, func(t *testing.T) {
+		kept := make(chan context.Context, 2)
+		h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { kept <- r.Context() }))
+		for _, wait := range []bool{false, true} {
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "http://localhost/", nil))
+			ctx := <-kept
+			if wait {
+				<-ctx.Done()
+			}
+			child, cancel := context.WithCancel(ctx)
+			if ctx.Err() != context.Canceled || child.Err() != context.Canceled || context.Cause(child) != context.Canceled {
+				t.Errorf("after the request: %v, its child %v", ctx.Err(), child.Err())
+			}
+			cancel()
 		}
-		child, cancel := context.WithCancel(ctx)
-		if ctx.Err() != context.Canceled || child.Err() != context.Canceled || context.Cause(child) != context.Canceled {
-			t.Errorf("after the request: %v, its child %v", ctx.Err(), child.Err())
-		}
-		cancel()
-	}
+	})
 }
 
 func eventually(t *testing.T, ok func() bool) {
@@ -124,93 +141,103 @@ func eventually(t *testing.T, ok func() bool) {
 }
 
 func TestDeadlineIsInTheContext(t *testing.T) {
-	seen := make(chan error, 2)
-	h, _ := pipeline(t, 30*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if left, ok := Remaining(r.Context()); !ok || left > 30*time.Millisecond {
-			seen <- fmt.Errorf("remaining = %v, %v", left, ok)
+	bothWays(t, func(t *testing.T) {
+		seen := make(chan error, 2)
+		h, _ := pipeline(t, 30*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if left, ok := Remaining(r.Context()); !ok || left > 30*time.Millisecond {
+				seen <- fmt.Errorf("remaining = %v, %v", left, ok)
+			}
+			child, cancel := context.WithTimeout(r.Context(), time.Hour)
+			defer cancel()
+			<-child.Done()
+			seen <- r.Context().Err()
+		}))
+		if res, _ := get(t, serve(t, h).URL); res.StatusCode != 504 {
+			t.Errorf("status = %d, want 504", res.StatusCode)
 		}
-		child, cancel := context.WithTimeout(r.Context(), time.Hour)
-		defer cancel()
-		<-child.Done()
-		seen <- r.Context().Err()
-	}))
-	if res, _ := get(t, serve(t, h).URL); res.StatusCode != 504 {
-		t.Errorf("status = %d, want 504", res.StatusCode)
-	}
-	if err := <-seen; !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("context error = %v, want DeadlineExceeded", err)
-	}
+		if err := <-seen; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("context error = %v, want DeadlineExceeded", err)
+		}
+	})
 }
 
 func TestTooManyAbandonedHandlersAreRefusedAtOnce(t *testing.T) {
-	release := make(chan struct{})
-	h, d := pipeline(t, 20*time.Millisecond, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
-	s := serve(t, h)
-	for range 3 {
-		get(t, s.URL)
-	}
-	if res, _ := get(t, s.URL); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" {
-		t.Errorf("status = %d, want 503 with Retry-After", res.StatusCode)
-	}
-	close(release)
-	eventually(t, func() bool { return d.Abandoned() == 0 })
+	bothWays(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h, d := pipeline(t, 20*time.Millisecond, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+		s := serve(t, h)
+		for range 3 {
+			get(t, s.URL)
+		}
+		if res, _ := get(t, s.URL); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" {
+			t.Errorf("status = %d, want 503 with Retry-After", res.StatusCode)
+		}
+		close(release)
+		eventually(t, func() bool { return d.Abandoned() == 0 })
+	})
 }
 
 func TestTimeoutAfterTheAnswerBeganTruncatesIt(t *testing.T) {
-	h, _ := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, "half of ")
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-	}))
-	res, err := http.Get(serve(t, h).URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if _, err := io.ReadAll(res.Body); err == nil {
-		t.Error("the client took a truncated answer for a whole one")
-	}
+	bothWays(t, func(t *testing.T) {
+		h, _ := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, "half of ")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}))
+		res, err := http.Get(serve(t, h).URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if _, err := io.ReadAll(res.Body); err == nil {
+			t.Error("the client took a truncated answer for a whole one")
+		}
+	})
 }
 
 func TestEventStreamOutlivesTheDeadlineAndEndsWhenIdle(t *testing.T) {
-	h, _ := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		for i := range 4 {
-			fmt.Fprintf(w, "data: %d\n\n", i)
-			_ = http.NewResponseController(w).Flush()
-			time.Sleep(40 * time.Millisecond) // the source's own pace
+	bothWays(t, func(t *testing.T) {
+		h, _ := pipeline(t, 50*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			for i := range 4 {
+				fmt.Fprintf(w, "data: %d\n\n", i)
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(40 * time.Millisecond) // the source's own pace
+			}
+			<-r.Context().Done()
+		}))
+		res, err := http.Get(serve(t, h).URL)
+		if err != nil {
+			t.Fatal(err)
 		}
-		<-r.Context().Done()
-	}))
-	res, err := http.Get(serve(t, h).URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if strings.Count(string(text), "data:") != 4 || err == nil {
-		t.Errorf("stream = %q, %v; want four events, then a cut", text, err)
-	}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if strings.Count(string(text), "data:") != 4 || err == nil {
+			t.Errorf("stream = %q, %v; want four events, then a cut", text, err)
+		}
+	})
 }
 
 func TestDrainCutsStreams(t *testing.T) {
-	started := make(chan struct{})
-	h, d := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
+	bothWays(t, func(t *testing.T) {
+		started := make(chan struct{})
+		h, d := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			close(started)
+			_, _ = conn.Read(make([]byte, 1))
+		}))
+		conn := dial(t, serve(t, h))
+		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		<-started
+		d.CutStreams()
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Error("the hijacked connection is still open")
 		}
-		close(started)
-		_, _ = conn.Read(make([]byte, 1))
-	}))
-	conn := dial(t, serve(t, h))
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	<-started
-	d.CutStreams()
-	if _, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Error("the hijacked connection is still open")
-	}
+	})
 }
 
 func dial(t *testing.T, s *httptest.Server) net.Conn {
@@ -225,69 +252,75 @@ func dial(t *testing.T, s *httptest.Server) net.Conn {
 }
 
 func TestPanicBecomes500WithoutItsText(t *testing.T) {
-	var log strings.Builder
-	d := NewDeadlines(DeadlineConfig{})
-	t.Cleanup(d.Close)
-	h := Pipeline{
-		Recover: Recover(slog.New(slog.NewTextHandler(&log, nil))), Shape: Shape(ShapeConfig{}), Deadline: d.Middleware,
-	}.Then(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("the secret is 42") }))
-	res, text := get(t, serve(t, h).URL)
-	if res.StatusCode != 500 || strings.Contains(text, "42") {
-		t.Errorf("answer = %d %q, want a plain 500", res.StatusCode, text)
-	}
-	if !strings.Contains(log.String(), "the secret is 42") || !strings.Contains(log.String(), "guard_test.go") {
-		t.Errorf("the log lacks the panic and its stack: %s", log.String())
-	}
+	bothWays(t, func(t *testing.T) {
+		var log strings.Builder
+		d := NewDeadlines(DeadlineConfig{Cooperative: isCooperative(t)})
+		t.Cleanup(d.Close)
+		h := Pipeline{
+			Recover: Recover(slog.New(slog.NewTextHandler(&log, nil))), Shape: Shape(ShapeConfig{}), Deadline: d.Middleware,
+		}.Then(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("the secret is 42") }))
+		res, text := get(t, serve(t, h).URL)
+		if res.StatusCode != 500 || strings.Contains(text, "42") {
+			t.Errorf("answer = %d %q, want a plain 500", res.StatusCode, text)
+		}
+		if !strings.Contains(log.String(), "the secret is 42") || !strings.Contains(log.String(), "guard_test.go") {
+			t.Errorf("the log lacks the panic and its stack: %s", log.String())
+		}
+	})
 }
 
 func TestSlowBodyIsAnswered408(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes the five seconds of grace")
-	}
-	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, err := io.ReadAll(r.Body)
-		if !errors.Is(err, ErrSlowBody) {
-			t.Errorf("read = %v, want ErrSlowBody", err)
+	bothWays(t, func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("takes the five seconds of grace")
 		}
-	}))
-	conn := dial(t, serve(t, h))
-	fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx")
-	status, _ := bufio.NewReader(conn).ReadString('\n')
-	if !strings.Contains(status, "408") {
-		t.Errorf("answer = %q, want 408", status)
-	}
+		h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.ReadAll(r.Body)
+			if !errors.Is(err, ErrSlowBody) {
+				t.Errorf("read = %v, want ErrSlowBody", err)
+			}
+		}))
+		conn := dial(t, serve(t, h))
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx")
+		status, _ := bufio.NewReader(conn).ReadString('\n')
+		if !strings.Contains(status, "408") {
+			t.Errorf("answer = %q, want 408", status)
+		}
+	})
 }
 
 func TestBodyLimits(t *testing.T) {
-	read := make(chan int64, 1)
-	h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		read <- n
-	}))
-	s := serve(t, h)
-	for _, tt := range []struct {
-		name   string
-		body   io.Reader
-		status int
-	}{
-		{"exactly the limit", strings.NewReader(strings.Repeat("x", 1<<20)), 200},
-		{"announced too long", strings.NewReader(strings.Repeat("x", 1<<20+1)), 413},
-		{"unannounced too long", io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<20)), strings.NewReader("x")), 413},
-	} {
-		res, err := http.Post(s.URL, "text/plain", tt.body)
-		if err != nil {
-			t.Fatalf("%s: %v", tt.name, err)
-		}
-		res.Body.Close()
-		if res.StatusCode != tt.status {
-			t.Errorf("%s: status = %d, want %d", tt.name, res.StatusCode, tt.status)
-		}
-		if tt.status == 200 {
-			if n := <-read; n != 1<<20 {
-				t.Errorf("%s: read %d", tt.name, n)
+	bothWays(t, func(t *testing.T) {
+		read := make(chan int64, 1)
+		h, _ := pipeline(t, time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n, _ := io.Copy(io.Discard, r.Body)
+			read <- n
+		}))
+		s := serve(t, h)
+		for _, tt := range []struct {
+			name   string
+			body   io.Reader
+			status int
+		}{
+			{"exactly the limit", strings.NewReader(strings.Repeat("x", 1<<20)), 200},
+			{"announced too long", strings.NewReader(strings.Repeat("x", 1<<20+1)), 413},
+			{"unannounced too long", io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<20)), strings.NewReader("x")), 413},
+		} {
+			res, err := http.Post(s.URL, "text/plain", tt.body)
+			if err != nil {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
+			res.Body.Close()
+			if res.StatusCode != tt.status {
+				t.Errorf("%s: status = %d, want %d", tt.name, res.StatusCode, tt.status)
+			}
+			if tt.status == 200 {
+				if n := <-read; n != 1<<20 {
+					t.Errorf("%s: read %d", tt.name, n)
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestLongURLIsAnswered414(t *testing.T) {

@@ -30,6 +30,7 @@ type response struct {
 	header   http.Header // the handler's; made when it first asks
 	staged   fields      // what stages have set before that
 	id       []string    // the request id's header
+	kept     fields      // what refusals have, too
 	status   int
 	written  int64
 	first    time.Time
@@ -103,6 +104,14 @@ func (o *response) SetHeaders(names, values []string) {
 	default:
 		f.set(o.own())
 	}
+}
+
+// Keep sets names[i] to values[i], like SetHeaders, for an answer that the door gives in the handler's place: one
+// whose time is up, or that panicked.
+func (x *Exchange) Keep(names, values []string) {
+	x.out.mu.Lock()
+	defer x.out.mu.Unlock()
+	x.out.kept = fields{names, values}
 }
 
 // WriteHeader sends an informational or the final status.
@@ -327,8 +336,16 @@ func (o *response) refuse(r *http.Request, d problem.Details, closing bool) bool
 	if closing {
 		o.w.Header().Set("Connection", "close")
 	}
+	o.kept.set(o.w.Header())
 	problem.Write(o.w, r, d)
 	return true
+}
+
+// push sends what refuse wrote, when the handler that the server waits for may still take its time.
+func (o *response) push() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_ = o.control().Flush()
 }
 
 func (o *response) sentStatus() int {

@@ -64,6 +64,7 @@ type Journal struct {
 	forward  Forward
 	panic    *Panic
 	trace    trace
+	sealed   bool // its time is over: what a handler does from here on is not what was answered
 }
 
 // reset empties j, and keeps the room for notes.
@@ -71,14 +72,14 @@ func (j *Journal) reset(start time.Time) {
 	clear(j.notes)
 	j.start, j.decision, j.caller, j.notes = start, "", "", j.notes[:0]
 	j.began, j.refused, j.nSteps, j.nLimits, j.trace = 0, false, 0, 0, trace{}
-	j.version, j.forward, j.panic = "", Forward{}, nil
+	j.version, j.forward, j.panic, j.sealed = "", Forward{}, nil, false
 }
 
 // Write runs f on the journal, if there still is one. f must not wait.
 func (x *Exchange) Write(f func(*Journal)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.journal != nil {
+	if x.journal != nil && !x.journal.sealed {
 		f(x.journal)
 	}
 }

@@ -152,7 +152,7 @@ func TestThePanicIsTold(t *testing.T) {
 // TestAnAbandonedHandlerWritesIntoNobodysJournal: the journal of a request that was answered 504 serves
 // the next one while the handler still runs.
 func TestAnAbandonedHandlerWritesIntoNobodysJournal(t *testing.T) {
-	deadlines := NewDeadlines(DeadlineConfig{Timeout: 10 * time.Millisecond})
+	deadlines := NewDeadlines(DeadlineConfig{Cooperative: isCooperative(t), Timeout: 10 * time.Millisecond})
 	defer deadlines.Close()
 	told := make(chan Summary, 10)
 	answered, written := make(chan struct{}), make(chan struct{})

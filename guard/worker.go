@@ -15,12 +15,16 @@ import (
 // the request at hand: it then looks again, so that a busy worker sets it once in a whole timeout.
 //
 // A worker whose handler was abandoned or panicked is not used again.
+//
+// For cooperative handlers it is the timer alone, without a goroutine, and the timer's own answers the client.
 type worker struct {
 	d     *Deadlines
 	next  http.Handler
 	r     *http.Request
 	wake  chan struct{} // buffered: run what stands above; closed: end
 	ended chan *Panic   // buffered: the handler has ended, or is abandoned
+
+	answered bool // an abandoned handler's client, with 504
 
 	current atomic.Pointer[Exchange] // nil between requests
 	mu      sync.Mutex               // for setting the timer
@@ -39,12 +43,14 @@ func newWorker(d *Deadlines) *worker {
 	w := &worker{d: d, wake: make(chan struct{}, 1), ended: make(chan *Panic, 1)}
 	w.timer = time.AfterFunc(time.Hour, w.check)
 	w.timer.Stop()
-	go w.loop()
+	if !d.cfg.Cooperative {
+		go w.loop()
+	}
 	return w
 }
 
-// run has the worker serve r, and returns when the handler has ended or its time is over.
-func (w *worker) run(x *Exchange, next http.Handler, r *http.Request) *Panic {
+// begin sets the timer to x.
+func (w *worker) begin(x *Exchange, next http.Handler, r *http.Request) {
 	w.next, w.r = next, r
 	x.out.worker = w
 	w.current.Store(x)
@@ -52,8 +58,49 @@ func (w *worker) run(x *Exchange, next http.Handler, r *http.Request) *Panic {
 		w.d.follow(w)
 	}
 	w.watch(x)
+}
+
+// run has the worker's goroutine serve x, and says whether the handler ended in time. It panics as the handler does.
+func (w *worker) run(x *Exchange) (inTime bool) {
 	w.wake <- struct{}{}
-	return <-w.ended
+	p := <-w.ended
+	if x.run.Load() == abandoned {
+		w.answered = w.d.leave(x, w, w.r)
+		return false
+	}
+	w.over(x)
+	if p != nil {
+		w.timer.Stop()
+		panic(p)
+	}
+	return true
+}
+
+// runHere is run on the caller's own goroutine: when time is over the timer's answers the client, and the handler
+// is waited for.
+func (w *worker) runHere(x *Exchange) (inTime bool) {
+	clean := false
+	defer func() {
+		if !clean {
+			w.timer.Stop()
+		}
+		if inTime = x.run.CompareAndSwap(running, finished); inTime {
+			w.over(x)
+			return
+		}
+		<-w.ended
+		w.d.abandoned.Add(-1)
+	}()
+	w.next.ServeHTTP(&x.out, w.r)
+	clean = true
+	return
+}
+
+// over is the end of a handler that ended in time.
+func (w *worker) over(x *Exchange) {
+	if x.out.streaming.Load() {
+		w.d.forget(w)
+	}
 }
 
 func (w *worker) loop() {
@@ -125,13 +172,20 @@ func (w *worker) check() {
 	case w.d.limit(x) > 0:
 		w.watch(x)
 	default:
-		w.d.abandoned.Add(1)
-		if x.run.CompareAndSwap(running, abandoned) {
-			w.ended <- nil
-		} else {
-			w.d.abandoned.Add(-1)
-		}
+		w.abandon(x)
 	}
+}
+
+func (w *worker) abandon(x *Exchange) {
+	w.d.abandoned.Add(1)
+	if !x.run.CompareAndSwap(running, abandoned) {
+		w.d.abandoned.Add(-1)
+		return
+	}
+	if w.d.cfg.Cooperative {
+		w.answered = w.d.leave(x, w, w.r)
+	}
+	w.ended <- nil
 }
 
 // quit ends a worker that is idle.

@@ -30,7 +30,7 @@ var builtin = []config.Route{
 const usersPath = "/v1/users/"
 
 func (s *Server) openDeadlines() {
-	s.deadlines = guard.NewDeadlines(guard.DeadlineConfig{Timeout: s.cfg.RequestTimeout, Logger: s.log})
+	s.deadlines = guard.NewDeadlines(guard.DeadlineConfig{Timeout: s.cfg.RequestTimeout, Cooperative: true, Logger: s.log})
 	s.closers = append(s.closers, func() error { s.deadlines.Close(); return nil })
 }
 

@@ -43,6 +43,7 @@ func (s *Server) chooseUpstream(r *http.Request) (*proxy.Upstream, uint64) {
 	}
 	if x != nil {
 		x.Write(func(j *guard.Journal) { j.Chose(m.Version().String()) })
+		x.Keep(versionHeader, versionNames[m.Version()])
 	}
 	return w.sides[m.Version()].Upstream, uint64(m)
 }
@@ -120,8 +121,11 @@ func (t *traffic) shield(_ *http.Request, o proxy.Outcome) *proxy.Upstream {
 	return w.sides[rollout.Stable].Upstream
 }
 
-// Shared between answers: a header map takes the slice as it is.
-var versionNames = [2][]string{{rollout.Stable.String()}, {rollout.Candidate.String()}}
+// Shared between answers: a header map takes a slice as it is.
+var (
+	versionHeader = []string{rollout.VersionHeader}
+	versionNames  = [2][]string{{rollout.Stable.String()}, {rollout.Candidate.String()}}
+)
 
 // nameVersion is the proxy's Answer.
 func nameVersion(_ *http.Request, o proxy.Outcome, client, upstream http.Header) {

@@ -257,8 +257,8 @@ func TestEveryOutcomeCountsOnceOnItsVersion(t *testing.T) {
 func TestTheDoorsDeadlineIsChargedToTheVersion(t *testing.T) {
 	p := newPair(t, slog.New(slog.DiscardHandler), lateBy(time.Minute, answering(200, "late")))
 	p.launch(t, 2)
-	if got := p.ask(t, "GET", "/quick/x", nil, nil); got != "504" {
-		t.Errorf("the client got %q, want the door's own 504", got)
+	if got := p.ask(t, "GET", "/quick/x", nil, nil); got != "504 candidate" {
+		t.Errorf("the client got %q, want the door's own 504, and the version that it waited for", got)
 	}
 	const want = "stable 0 0 0, candidate 1 1 1"
 	for end := time.Now().Add(10 * time.Second); p.counts() != want; runtime.Gosched() { // the client is answered first

@@ -66,7 +66,7 @@ func dialUpgraded(t *testing.T, target *url.URL, d *guard.Deadlines) (net.Conn, 
 
 func TestUpgradedConnectionsEndWhenIdle(t *testing.T) {
 	target := upgraded(t, func(_ net.Conn, in *bufio.Reader) { _, _ = io.Copy(io.Discard, in) })
-	_, in := dialUpgraded(t, target, guard.NewDeadlines(guard.DeadlineConfig{Timeout: 100 * time.Millisecond, StreamIdle: 200 * time.Millisecond}))
+	_, in := dialUpgraded(t, target, guard.NewDeadlines(guard.DeadlineConfig{Cooperative: true, Timeout: 100 * time.Millisecond, StreamIdle: 200 * time.Millisecond}))
 	started := time.Now()
 	if _, err := in.ReadByte(); err == nil || time.Since(started) > 5*time.Second {
 		t.Errorf("after %v: %v", time.Since(started), err)
@@ -75,7 +75,7 @@ func TestUpgradedConnectionsEndWhenIdle(t *testing.T) {
 
 func TestUpgradedConnectionsEndInTheEnd(t *testing.T) {
 	target := upgraded(t, func(c net.Conn, in *bufio.Reader) { _, _ = io.Copy(c, in) })
-	c, in := dialUpgraded(t, target, guard.NewDeadlines(guard.DeadlineConfig{Timeout: 100 * time.Millisecond, StreamIdle: time.Minute, StreamLifetime: 500 * time.Millisecond}))
+	c, in := dialUpgraded(t, target, guard.NewDeadlines(guard.DeadlineConfig{Cooperative: true, Timeout: 100 * time.Millisecond, StreamIdle: time.Minute, StreamLifetime: 500 * time.Millisecond}))
 	started, echoes := time.Now(), 0
 	for ; ; echoes++ { // never idle, past the deadline of requests
 		if _, err := c.Write([]byte("x")); err != nil {
@@ -92,7 +92,7 @@ func TestUpgradedConnectionsEndInTheEnd(t *testing.T) {
 
 func TestUpgradedConnectionsAreCutOnDrain(t *testing.T) {
 	target := upgraded(t, func(_ net.Conn, in *bufio.Reader) { _, _ = io.Copy(io.Discard, in) })
-	d := guard.NewDeadlines(guard.DeadlineConfig{})
+	d := guard.NewDeadlines(guard.DeadlineConfig{Cooperative: true})
 	_, in := dialUpgraded(t, target, d)
 	d.CutStreams()
 	if _, err := in.ReadByte(); err == nil {
@@ -108,7 +108,7 @@ func TestUpgradedConnectionsHalfClose(t *testing.T) {
 		text, _ := io.ReadAll(in)
 		heard <- string(text)
 	})
-	c, in := dialUpgraded(t, target, guard.NewDeadlines(guard.DeadlineConfig{}))
+	c, in := dialUpgraded(t, target, guard.NewDeadlines(guard.DeadlineConfig{Cooperative: true}))
 	if text, err := io.ReadAll(in); err != nil || string(text) != "upstream is done" {
 		t.Errorf("the client got %q, %v", text, err)
 	}
