@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -116,15 +117,29 @@ func TestWhatACooperativeHandlerSaysAfterItsTimeIsNotTheReason(t *testing.T) {
 }
 
 func TestACooperativeHandlerThatPanicsAfterItsTime(t *testing.T) {
-	d := NewDeadlines(DeadlineConfig{Cooperative: true, Timeout: 20 * time.Millisecond})
+	var log strings.Builder
+	d := NewDeadlines(DeadlineConfig{Cooperative: true, Timeout: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	defer d.Close()
 	h := Pipeline{Recover: Recover(nil), Shape: Shape(ShapeConfig{}), Deadline: d.Middleware}.Then(
 		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 			panic("too late")
 		}))
-	if res, text := get(t, serve(t, h).URL); res.StatusCode != 504 || !strings.Contains(text, `"status":504`) {
-		t.Errorf("answer = %d %s, want 504", res.StatusCode, text)
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	res, err := s.Client().Get(s.URL) // HTTP/2, where a panic would reset the stream
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if res.StatusCode != 504 || err != nil || !strings.Contains(string(text), `"status":504`) {
+		t.Errorf("answer = %d, %v: %s; want a whole 504", res.StatusCode, err, text)
+	}
+	if !strings.Contains(log.String(), "too late") {
+		t.Errorf("the log says %s", log.String())
 	}
 	eventually(t, func() bool { return d.Abandoned() == 0 })
 }

@@ -81,15 +81,15 @@ func (w *worker) run(x *Exchange) (inTime bool) {
 func (w *worker) runHere(x *Exchange) (inTime bool) {
 	clean := false
 	defer func() {
-		if !clean {
-			w.timer.Stop()
-		}
 		if inTime = x.run.CompareAndSwap(running, finished); inTime {
 			w.over(x)
+			if !clean { // and the panic goes on
+				w.timer.Stop()
+			}
 			return
 		}
 		<-w.ended
-		w.d.abandoned.Add(-1)
+		w.late(x, recover())
 	}()
 	w.next.ServeHTTP(&x.out, w.r)
 	clean = true
@@ -131,11 +131,20 @@ func (w *worker) end(x *Exchange, p *Panic) bool {
 		w.ended <- p
 		return p == nil
 	}
-	w.d.abandoned.Add(-1)
-	if p != nil && p.Value != http.ErrAbortHandler {
-		w.d.cfg.Logger.Error("abandoned handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p.Value))
+	var value any
+	if p != nil {
+		value = p.Value
 	}
+	w.late(x, value)
 	return false
+}
+
+// late is the end of an abandoned handler. Its client has been answered, so that its panic is for the log alone.
+func (w *worker) late(x *Exchange, p any) {
+	w.d.abandoned.Add(-1)
+	if p != nil && p != http.ErrAbortHandler {
+		w.d.cfg.Logger.Error("abandoned handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p))
+	}
 }
 
 // watch sees to it that the timer fires no later than x's time is over.
