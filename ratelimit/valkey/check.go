@@ -25,7 +25,7 @@ func (s *Store) Check(ctx context.Context) error {
 		return err
 	}
 	probe := []ratelimit.Charge{{Policy: "check", Rate: ratelimit.Rate{Limit: 1, Window: ratelimit.MinWindow}}}
-	if _, err := s.Take(ctx, probe); err != nil {
+	if _, err := s.decide(ctx, beatTimeout, probe, true); err != nil { // the first one also connects and loads the script
 		return err
 	}
 	var faults []error

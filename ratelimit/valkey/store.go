@@ -108,12 +108,12 @@ func New(client driver.Client, cfg Config) (*Store, error) {
 // Take implements [ratelimit.Store]. An error other than [ratelimit.ErrCharges] means that the
 // server did not say; it may have recorded the charges all the same.
 func (s *Store) Take(ctx context.Context, charges []ratelimit.Charge) (ratelimit.Decision, error) {
-	return s.decide(ctx, charges, true)
+	return s.decide(ctx, s.timeout, charges, true)
 }
 
 // Peek implements [ratelimit.Store].
 func (s *Store) Peek(ctx context.Context, charges []ratelimit.Charge) (ratelimit.Decision, error) {
-	return s.decide(ctx, charges, false)
+	return s.decide(ctx, s.timeout, charges, false)
 }
 
 // Beat says that this instance is alive, and returns how many are. It writes, so it also tells
@@ -130,12 +130,12 @@ func (s *Store) Beat(ctx context.Context) (instances int, err error) {
 	return int(n), nil
 }
 
-func (s *Store) decide(ctx context.Context, charges []ratelimit.Charge, record bool) (ratelimit.Decision, error) {
+func (s *Store) decide(ctx context.Context, within time.Duration, charges []ratelimit.Charge, record bool) (ratelimit.Decision, error) {
 	keys, args, err := s.words(charges, record)
 	if err != nil {
 		return ratelimit.Decision{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	place, err := s.turns.begin(ctx)
 	if err != nil {
