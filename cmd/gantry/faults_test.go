@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,6 +165,7 @@ func (x fault) run(t *testing.T) faultRow {
 	during(2*limitWindow, t)
 	tr.end()
 
+	defer f.tellErrors()
 	tr.allWell("before", tr.until(broken))
 	tr.allWell("afterwards", tr.seen(well, time.Time{}))
 	faulty := tr.seen(broken, healed)
@@ -211,6 +213,20 @@ func (tr *traffic) allWell(when string, list answers) {
 		for status, n := range list.of(k).statuses() {
 			if !slices.Contains(may, status) {
 				tr.f.t.Errorf("%s: %d answers %d to %s", when, n, status, k)
+			}
+		}
+	}
+}
+
+// tellErrors shows what the doors of a test that failed had to complain of.
+func (f *fleet) tellErrors() {
+	if !f.t.Failed() {
+		return
+	}
+	for i, d := range f.doors {
+		for line := range strings.Lines(d.log.String()) {
+			if strings.Contains(line, `"level":"ERROR"`) || strings.Contains(line, `"status":500`) {
+				f.t.Logf("door %d: %s", i, line)
 			}
 		}
 	}

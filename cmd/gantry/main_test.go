@@ -169,7 +169,7 @@ func (d *door) run() {
 
 func (d *door) until(ok func() bool) {
 	d.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			d.t.Fatalf("it did not come to pass; log:\n%s", d.log)
 		}

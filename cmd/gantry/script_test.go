@@ -54,7 +54,7 @@ func scriptAPI(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	case r.URL.Path == "/slow":
 		select {
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(4 * time.Second):
 		case <-r.Context().Done():
 		}
 	case r.URL.Path != "/me":

@@ -23,6 +23,8 @@ const (
 	tooManyConnections   = "53300"
 	canceled             = "57014"
 	lockTimeout          = "55P03"
+	idleSession          = "25P03" // the session was ended: by a server that slept, say, and takes our wait for idleness
+	longTransaction      = "25P04" // likewise
 )
 
 // code is the SQLSTATE in err, "" for none.
@@ -67,7 +69,7 @@ func outOfConnections(err error) bool {
 func unavailable(err error) bool {
 	c := code(err)
 	switch c {
-	case readOnly, lockTimeout, "26000", "42P05", "3D000", "XX000", "XX001", "XX002":
+	case readOnly, lockTimeout, idleSession, longTransaction, "26000", "42P05", "3D000", "XX000", "XX001", "XX002":
 		return true
 	case "":
 		return ofConnection(err)
