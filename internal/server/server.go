@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/gantryhq/gantry/alert"
-	"github.com/gantryhq/gantry/cache"
 	"github.com/gantryhq/gantry/clerk"
 	"github.com/gantryhq/gantry/guard"
 	"github.com/gantryhq/gantry/health"
@@ -42,7 +41,7 @@ type Server struct {
 	store     UserStore
 	standing  *users.Doorkeeper
 	silence   *clerk.Silence // nil without Clerk
-	reads     *cache.Loader[users.Subject, users.User]
+	reads     userReads
 	cache     health.KV
 	dev       *devissuer.Issuer // nil outside development
 	verifier  *identity.Verifier

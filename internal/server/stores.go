@@ -87,15 +87,32 @@ func (s *Server) openCache(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.reads, err = cache.NewLoader(s.findUser, reads); err != nil {
+	loader, err := cache.NewLoader(s.findUser, reads)
+	if err != nil {
 		return err
 	}
+	s.reads = userReads{loader}
 	s.closers = append(s.closers, func() error { return s.reads.Close(context.WithoutCancel(ctx)) })
 	return nil
 }
 
 func (s *Server) findUser(ctx context.Context, key users.Subject) (users.User, error) {
 	return watchedStore{s.store}.Find(ctx, key.Issuer, key.Subject)
+}
+
+// userReads are [users.Reads]. That a load takes too long, or that too many are under way, says of the store what
+// its own errors say.
+type userReads struct {
+	*cache.Loader[users.Subject, users.User]
+}
+
+// Get implements users.Reads.
+func (r userReads) Get(ctx context.Context, key users.Subject) (users.User, error) {
+	u, err := r.Loader.Get(ctx, key)
+	if errors.Is(err, cache.ErrTimeout) || errors.Is(err, cache.ErrBusy) || errors.Is(err, cache.ErrClosed) {
+		err = fmt.Errorf("%w: %w", users.ErrUnavailable, err)
+	}
+	return u, err
 }
 
 func (s *Server) openMemory() (err error) {
