@@ -124,6 +124,9 @@ func (b *body) settle() {
 
 func (b *body) fail(d problem.Details, err error) error {
 	b.failed = err
+	if b.x.run.Load() == abandoned {
+		return err // the client is being told 504, and must not be cut off from that
+	}
 	b.x.Decide(d.Code)
 	b.x.out.refuse(b.r, d, true)
 	return err

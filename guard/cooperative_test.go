@@ -161,3 +161,24 @@ func TestTimeoutInTheMiddleOfAnUploadIsToldAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// The read that fails then would be answered 408 by itself.
+func TestTimeoutInTheMiddleOfAReadIs504(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
+		h, _ := hurried(t, 20*time.Millisecond, Pace{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.ReadAll(r.Body) }))
+		s := serve(t, h)
+		for range 30 {
+			conn, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345")
+			text, err := io.ReadAll(conn)
+			conn.Close()
+			if err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 504 ") {
+				t.Fatalf("%v: %s", err, text)
+			}
+		}
+	})
+}

@@ -226,8 +226,8 @@ func (d *Deadlines) leave(x *Exchange, w *worker, r *http.Request) (answered boo
 	})
 	x.expired = x.phase()
 	x.scope.expired.pass()
-	x.release(r)
 	answered = x.out.refuse(r, problem.Timeout, false)
+	x.release(r) // not before: what a handler makes of a read that fails must not be the answer
 	switch {
 	case !answered:
 		x.expired = Answering

@@ -189,16 +189,6 @@ func (b *Browser) DisableScripts() {
 	}
 }
 
-// Screenshot is the whole page as PNG.
-func (b *Browser) Screenshot() []byte {
-	b.t.Helper()
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return png
-}
-
 // Text is what a reader sees of an element.
 func (b *Browser) Text(selector string) string {
 	b.t.Helper()
